@@ -1,0 +1,31 @@
+"""Shared by all tests: one thread, and where the material outside the repository lies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of specifications and reference data beside the repository (or $WERNICKE_SHARED)."""
+    folder = Path(os.environ.get("WERNICKE_SHARED", REPOSITORY.parent / "shared"))
+    if not (folder / "data").is_dir():
+        message = f"{folder} is absent: set WERNICKE_SHARED to the folder with the reference data"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return folder
