@@ -101,7 +101,7 @@ def _check_events(text: str, path: PathLike | None) -> None:
             aliases += 1
         elif isinstance(event, yaml.DocumentStartEvent):
             documents += 1
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1  # type: ignore[union-attr]
         if depth > MAX_DEPTH:
             raise InputError("E-SIZE", f"line {line}: nested deeper than {MAX_DEPTH} levels", path=path)
         if aliases > MAX_ALIASES:
@@ -129,6 +129,7 @@ class _Builder:
             return self.scalar(node, field)
         if isinstance(node, yaml.SequenceNode):
             return [self.build(item, f"{field}[{i}]", depth + 1) for i, item in enumerate(node.value)]
+        assert isinstance(node, yaml.MappingNode)
         return self.mapping(node, field, depth)
 
     def check_tag(self, node: yaml.Node, field: str) -> None:

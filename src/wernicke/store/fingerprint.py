@@ -44,15 +44,10 @@ def fingerprint_array(array: np.ndarray) -> str:
     if array.dtype.hasobject:
         return _of_text("objects", to_json([list(array.shape), array.ravel().tolist()]))
     digest = hashlib.sha256(f"array:{array.dtype.str}:{array.shape}:".encode())
-    if array.flags.c_contiguous and array.ndim:
-        flat = array.reshape(-1)
-        step = max(1, _PIECE // max(1, array.itemsize))
-        pieces = (flat[start : start + step] for start in range(0, flat.size, step))
-    else:
-        rows = max(1, _PIECE // max(1, array.nbytes // max(1, len(array)))) if array.ndim else 1
-        pieces = (array[start : start + rows] for start in range(0, len(array), rows)) if array.ndim else iter([array])
-    for piece in pieces:
-        digest.update(np.ascontiguousarray(piece).tobytes())
+    rows = array if array.ndim else array.reshape(1)
+    step = max(1, _PIECE * len(rows) // max(1, rows.nbytes))
+    for start in range(0, len(rows), step):
+        digest.update(rows[start : start + step].tobytes())  # in C order, whatever the layout
     return digest.hexdigest()
 
 

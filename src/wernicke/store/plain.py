@@ -56,3 +56,37 @@ def to_json(value: Any, indent: int | None = None) -> str:
     return json.dumps(
         to_plain(value), sort_keys=True, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators
     )
+
+
+def find_differences(old: Any, new: Any, field: str = "", values: bool = True) -> list[str]:
+    """Name where two plain values differ: ``lr: 0.001 there, 0.0001 given`` (the keys alone unless `values`)."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        found = []
+        for key in sorted({*old, *new}):
+            found += find_differences(
+                old.get(key, _ABSENT), new.get(key, _ABSENT), f"{field}.{key}".lstrip("."), values
+            )
+        return found
+    if type(old) is type(new) and old == new:
+        return []
+    field = field.removeprefix("config.")
+    return [f"{field}: {_show(old)} there, {_show(new)} given" if values else field]
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+_ABSENT = _Absent()
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def shorten(differences: list[str]) -> str:
+    """Return at most three differences as one text."""
+    more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
+    return "; ".join(differences[:3]) + more
