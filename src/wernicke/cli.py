@@ -1,0 +1,136 @@
+"""The command line: the first word picks a recipe's function; only that function's parser and imports are built."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+
+from wernicke.core.errors import (
+    EXIT_DISK_FULL,
+    EXIT_DONE,
+    EXIT_INTERNAL,
+    EXIT_SIGINT,
+    EXIT_USER,
+    InputError,
+    WernickeError,
+)
+
+COMMANDS = {
+    "demo": ("wernicke.recipes.demo", "main", "bundled real fMRI -> brain map, report"),
+    "encode": ("wernicke.cli", "encode", "study + features -> maps, scores, credibility card"),
+    "report": ("wernicke.recipes.reporting", "main", "results of one or several runs -> one page"),
+    "doctor": ("wernicke.recipes.doctor", "main", "what is installed, whole, missing, and what to do about it"),
+}
+
+HELP = """\
+usage: wernicke COMMAND [options]
+
+Brain recordings and language, both ways, and how far each result is to be believed.
+
+commands:
+{commands}
+
+`wernicke COMMAND --help` explains a command; `wernicke --version` prints the version.
+A config is a name (`--config haxby_encode`) or a file, and every key in it is also a flag.
+"""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command and return the process's exit code; errors of the user end in at most two lines."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        width = max(map(len, COMMANDS)) + 2
+        sys.stdout.write(HELP.format(commands="\n".join(f"  {n:<{width}}{h}" for n, (_, _, h) in COMMANDS.items())))
+        return EXIT_DONE if argv else EXIT_USER
+    if argv[0] == "--version":
+        import wernicke
+
+        sys.stdout.write(f"wernicke {wernicke.__version__}\n")
+        return EXIT_DONE
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    for noisy in ("httpx", "transformers", "matplotlib", "fontTools"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        return _call(argv)
+    except WernickeError as error:
+        sys.stderr.write(f"wernicke: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("wernicke: interrupted; the same command goes on from what is finished\n")
+        return EXIT_SIGINT
+    except BrokenPipeError:
+        # The reader of our output went away, as `| head` does. Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            sys.stderr.write(f"wernicke: disk full: {error.filename or error}\n  free some space and call again\n")
+            return EXIT_DISK_FULL
+        traceback.print_exc()
+        return EXIT_INTERNAL
+    except Exception:  # noqa: BLE001 - the last resort: an internal fault, shown whole
+        traceback.print_exc()
+        sys.stderr.write("wernicke: this is a fault of wernicke, please report it with the lines above\n")
+        return EXIT_INTERNAL
+
+
+def _call(argv: Sequence[str]) -> int:
+    from wernicke.core.checks import suggest
+
+    name = argv[0]
+    if name not in COMMANDS:
+        raise InputError("E-CFG", f"unknown command `{name}`", hint=suggest(name, COMMANDS))
+    module, function, _ = COMMANDS[name]
+    command: Callable[[Sequence[str]], int | None] = getattr(import_module(module), function)
+    return command(argv[1:]) or EXIT_DONE
+
+
+# Recipes by command: what a config's `recipe` key may name, and where it is.
+ENCODERS = {"haxby_encode": "wernicke.recipes.haxby_encode"}
+
+
+def encode(argv: Sequence[str]) -> None:
+    """`wernicke encode --config C --run DIR`."""
+    _run_recipe("encode", ENCODERS, argv)
+
+
+def _run_recipe(command: str, recipes: dict[str, str], argv: Sequence[str]) -> None:
+    from wernicke.core.checks import check_option
+    from wernicke.recipes.config import build, load_config
+
+    rest = list(argv)
+    if rest in ([], ["--help"], ["-h"]):
+        sys.stdout.write(f"usage: wernicke {command} --config NAME|FILE --run DIR [--KEY VALUE ...]\n\n"
+                         f"shipped configs: {', '.join(recipes)}\n"
+                         f"`wernicke {command} --config NAME --help` lists the keys.\n")  # fmt: skip
+        return
+    config = take(rest, "--config")
+    recipe, values, path = load_config(config)
+    check_option(recipe, recipes, "recipe", path)
+    module = import_module(recipes[recipe])
+    prog = f"wernicke {command} --config {config} --run DIR"
+    folder = None if {"--help", "-h"} & set(rest) else take(rest, "--run")
+    made = build(module.Config, values, path, rest, prog)
+    if folder is not None:
+        getattr(module, command)(made, Path(folder), command=["wernicke", command, *argv])
+        sys.stdout.write(f"run: {Path(folder).absolute()}\n")
+
+
+def take(arguments: list[str], flag: str) -> str:
+    """Remove a flag that must be there, with its value, from the arguments and return the value."""
+    for i, argument in enumerate(arguments):
+        if argument.startswith(f"{flag}="):
+            del arguments[i]
+            return argument.split("=", 1)[1]
+        if argument == flag:
+            if i + 1 == len(arguments) or arguments[i + 1].startswith("--"):
+                raise InputError("E-CFG", "no value given", field=flag)
+            value = arguments[i + 1]
+            del arguments[i : i + 2]
+            return value
+    raise InputError("E-CFG", f"{flag} is missing", field=flag, hint="`--help` shows what the command takes")
