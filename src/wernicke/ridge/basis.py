@@ -1,0 +1,90 @@
+"""What one fold's features give to all targets: an eigenbasis, and how long a prediction is in it.
+
+With training features X, their eigenbasis E and eigenvalues l (of ``X.T X`` in the primal, of ``X X.T`` in the dual),
+a target enters only through ``z = E.T X.T y``, and its ridge prediction of the test samples is ``T (z / (l + alpha))``
+with one matrix T (n_test, rank) for all targets and alphas.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+#: Alphas below this share of the largest eigenvalue are raised to it: float32 cannot tell them apart.
+ALPHA_FLOOR = 1e-8
+
+
+@dataclass(frozen=True)
+class FoldBasis:
+    """One fold's eigenbasis and test side. `rank` is n_features (primal) or n_train (dual)."""
+
+    eigenvalues: torch.Tensor
+    """(rank,), float64, not negative."""
+    vectors: torch.Tensor
+    """(n_features, rank) in the primal, band weights multiplied in; (n_train, rank) in the dual."""
+    test_factor: torch.Tensor | None
+    """(n_test, rank): T with its column means removed; None where `test_gram` is cheaper."""
+    test_gram: torch.Tensor | None
+    """(rank, rank): ``T.T T`` with column means removed."""
+    test_mean: torch.Tensor
+    """(rank,): the column means of T."""
+    train_mean: torch.Tensor | None
+    """(rank,): the training mean of the features in this basis; None without an intercept."""
+    n_train: int
+    n_test: int
+
+    def norms(self, scaled: torch.Tensor) -> torch.Tensor:
+        """Return ``|T_centred s|^2`` for each row s of `scaled` (n_rows, rank), exactly."""
+        if self.test_factor is not None:
+            return (scaled @ self.test_factor.T).square_().sum(1)
+        assert self.test_gram is not None
+        return quadratic_form(self.test_gram, scaled)
+
+    def diagonal(self) -> torch.Tensor:
+        """Return the diagonal of the centred test Gram matrix, shape (rank,)."""
+        if self.test_factor is not None:
+            return self.test_factor.square().sum(0)
+        assert self.test_gram is not None
+        return self.test_gram.diagonal()
+
+
+def quadratic_form(gram: torch.Tensor, rows: torch.Tensor, n_blocks: int = 4) -> torch.Tensor:
+    """Return ``s.T G s`` for each row s, using G's symmetry: with 4 blocks .625 of the full product's work."""
+    size = -(-gram.shape[0] // n_blocks)
+    total = torch.zeros(rows.shape[0], dtype=rows.dtype, device=rows.device)
+    for start in range(0, gram.shape[0], size):
+        block = slice(start, start + size)
+        half = rows[:, block] @ gram[block, block]
+        if start:
+            half.addmm_(rows[:, :start], gram[:start, block], alpha=2)
+        total += half.mul_(rows[:, block]).sum(1)
+    return total
+
+
+def gram64(matrix: torch.Tensor, width: int = 512, rows_at_once: int = 2048) -> torch.Tensor:
+    """Return ``M.T M`` in float64 for M (n, p): only the lower blocks are computed, some rows cast at a time."""
+    p = matrix.shape[1]
+    gram = torch.zeros((p, p), dtype=torch.float64, device=matrix.device)
+    for top in range(0, matrix.shape[0], rows_at_once):
+        rows = matrix[top : top + rows_at_once].to(torch.float64)
+        for start in range(0, p, width):
+            block = slice(start, min(start + width, p))
+            gram[block, : block.stop].addmm_(rows[:, block].T, rows[:, : block.stop])
+    for start in range(0, p, width):
+        block = slice(start, min(start + width, p))
+        gram[:start, block] = gram[block, :start].T
+    return gram
+
+
+def eigh64(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return eigenvalues (ascending, not negative) and eigenvectors of a symmetric float64 matrix.
+
+    On the CPU numpy's LAPACK is used: measured 1.2 to 1.45 times as fast as torch's (p = 900 and 2,000).
+    """
+    if matrix.device.type == "cpu":
+        values, vectors = (torch.from_numpy(part) for part in np.linalg.eigh(matrix.numpy()))
+    else:
+        values, vectors = torch.linalg.eigh(matrix)
+    return values.clamp_(min=0), vectors
