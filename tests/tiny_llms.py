@@ -20,7 +20,7 @@ SENTENCES = (
     "A picture of meaningless scrambled texture.",
 )
 
-SPECIAL = ("<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>")
+SPECIAL = ("<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|endoftext|>")
 
 _TURNS = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
@@ -55,7 +55,8 @@ def build_tiny_llm(
     chat_template : bool or "no_system"
         A ChatML-like template, none, or one that refuses a system turn.
     pad_token : bool
-        Whether the tokenizer declares ``<pad>``; without, many models use eos.
+        Whether the tokenizer declares ``<pad>``. Without, there is none, except for "qwen2", whose tokenizer class
+        always has ``<|endoftext|>``.
     max_positions : int
         Context length.
     hidden_size, n_layers : int
