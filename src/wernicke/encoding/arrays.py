@@ -19,11 +19,12 @@ from wernicke.encoding.contrasts import (
     correlation_by_run,
     permute_within_runs,
     remove_shared,
+    why_no_contrasts,
 )
 from wernicke.encoding.crossval import predict_left_out_runs
 from wernicke.features.align import delay
 from wernicke.features.compact import isometric
-from wernicke.stats.ceiling import split_half_reliability
+from wernicke.stats.ceiling import correlation_ceiling, split_half_reliability
 from wernicke.stats.detrend import detrend_runs
 from wernicke.stats.fdr import fdr
 from wernicke.stats.permutation import PermutationResult, permutation_test
@@ -59,6 +60,9 @@ class EncodingResult:
     alphas : array, shape (n_folds, n_voxels)
         Penalties chosen inside each fold's training runs.
     splits : tuple of Split
+    edge_share : float
+        Share of voxels and folds whose penalty is the grid's smallest or largest; a large share asks for a wider grid
+        where the voxel is predicted at all.
     block_length_tr, n_blocks, n_permutations : int
     n_constant : int
         Voxels that are constant within every run and were left out.
@@ -78,6 +82,7 @@ class EncodingResult:
     predictions: np.ndarray
     alphas: np.ndarray
     splits: tuple[Split, ...]
+    edge_share: float
     block_length_tr: int
     n_blocks: int
     n_permutations: int
@@ -91,8 +96,9 @@ class EncodingResult:
             f"FDR .05       {int(np.nansum(self.p_fdr <= 0.05))} voxels (block permutation, {self.n_permutations} "
             f"draws, {self.n_blocks} blocks of {self.block_length_tr} TR)",
         ]
-        if self.contrast_r is not None and self.ceiling is not None:
+        if self.contrast_r is not None:
             lines.append(f"contrasts     mean r {np.nanmean(self.contrast_r):.3f}")
+        if self.ceiling is not None:
             lines.append(
                 f"ceiling       mean {np.nanmean(self.ceiling):.3f} over the {int(np.isfinite(self.ceiling).sum())} "
                 "voxels that have one"
@@ -194,8 +200,9 @@ def encode(
     labels = None if conditions is None else check_labels(conditions, "conditions", len(responses))
     delays_tr = seconds_to_tr(delays_s, tr_s, "delays_s")
     shift_tr = mean_delay_tr(delays_tr)
+    reason: str | None = "no conditions given, and without repeats of a condition there is no ceiling"
     if labels is not None:
-        block_responses(responses[:, :1], runs, labels, shift_tr=shift_tr, baseline=baseline)
+        reason = why_no_contrasts(runs, labels, shift_tr=shift_tr, baseline=baseline)
     bands = delayed_bands(features, runs, delays_tr)
     varies = _varying(responses, runs)
     kept = responses[:, varies]
@@ -206,23 +213,25 @@ def encode(
     contrast: dict[str, np.ndarray | None] = dict.fromkeys(
         ("contrast_r", "contrast_p", "contrast_p_fdr", "ceiling", "ceiling_se")
     )
-    reason = "no conditions given, and without repeats of the same condition a ceiling cannot be estimated"
-    if labels is not None:
+    if labels is not None and reason is None:
         found = contrast_tests(
             held_out.predictions, kept, runs, labels,
             shift_tr=shift_tr, baseline=baseline, n_permutations=n_permutations, seed=seed,
         )  # fmt: skip
-        contrast, reason = {name: spread(values) for name, values in found.items()}, ""
+        contrast.update({name: spread(values) for name, values in found.items()})
+        if "ceiling" not in found:
+            reason = "two conditions have no split-half correlation; a ceiling needs at least 3"
     return EncodingResult(
         r=spread(test.r),
         r_by_run=spread(by_run),
         p=spread(test.p),
         p_fdr=spread(fdr(test.p, n_permutations=n_permutations).p_adjusted),
         p_fwe=None if test.p_fwe is None else spread(test.p_fwe),
-        ceiling_reason=reason,
+        ceiling_reason=reason or "",
         predictions=spread(held_out.predictions),
         alphas=spread(held_out.alphas),
         splits=held_out.splits,
+        edge_share=float(np.isin(held_out.alphas, (min(alphas), max(alphas))).mean()) if len(bands) == 1 else np.nan,
         block_length_tr=test.block_length,
         n_blocks=test.n_blocks,
         n_permutations=test.n_permutations,
@@ -256,21 +265,21 @@ def contrast_tests(
     seed: int,
 ) -> dict[str, np.ndarray]:
     """Correlate predicted with measured contrasts, test by shuffling conditions within runs, and find the ceiling."""
-    measured = remove_shared(block_responses(responses, runs, conditions, shift_tr=shift_tr, baseline=baseline)[0])
-    predicted = remove_shared(block_responses(predictions, runs, conditions, shift_tr=shift_tr, baseline=baseline)[0])
+    place = {"shift_tr": shift_tr, "baseline": baseline}
+    measured = remove_shared(block_responses(responses, runs, conditions, **place))
+    predicted = remove_shared(block_responses(predictions, runs, conditions, **place))
     r = contrast_correlation(predicted, measured)
     null = permute_within_runs(
         predicted, measured, n_permutations=n_permutations, rng=derive_rng(seed, "contrast permutation")
     )
-    p = (1 + (null >= r - 1e-12).sum(axis=0)) / (1 + n_permutations)
-    reliability = split_half_reliability(measured, seed=seed)
-    return {
-        "contrast_r": r,
-        "contrast_p": p,
-        "contrast_p_fdr": fdr(p, n_permutations=n_permutations).p_adjusted,
-        "ceiling": reliability.ceiling,
-        "ceiling_se": reliability.ceiling_se,
-    }
+    p = np.where(np.isnan(r), np.nan, (1 + (null >= r - 1e-12).sum(axis=0)) / (1 + n_permutations))
+    found = {"contrast_r": r, "contrast_p": p, "contrast_p_fdr": fdr(p, n_permutations=n_permutations).p_adjusted}
+    if measured.shape[1] > 2:
+        reliability = split_half_reliability(measured, seed=seed)
+        found["ceiling"] = correlation_ceiling(reliability.single_run)
+        # Delta method for the square root.
+        found["ceiling_se"] = reliability.single_run_se / (2 * found["ceiling"])
+    return found
 
 
 def _contiguous(runs: np.ndarray) -> np.ndarray:

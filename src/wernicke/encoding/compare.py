@@ -107,8 +107,9 @@ class Comparison:
 
     def contrasts(self, values: np.ndarray) -> np.ndarray:
         """Contrasts of a series, shape (n_runs, n_conditions, n_voxels)."""
-        blocks, _ = block_responses(values, self.runs, self.labels, shift_tr=self.shift_tr, baseline=self.baseline)
-        return remove_shared(blocks)
+        return remove_shared(
+            block_responses(values, self.runs, self.labels, shift_tr=self.shift_tr, baseline=self.baseline)
+        )
 
     @cached_property
     def measured(self) -> np.ndarray:

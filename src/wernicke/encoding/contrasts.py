@@ -14,20 +14,47 @@ from wernicke.core.errors import InputError
 from wernicke.stats.correlation import columnwise_correlation
 
 
+def why_no_contrasts(
+    runs: np.ndarray, conditions: np.ndarray, *, shift_tr: int, baseline: Hashable = "rest"
+) -> str | None:
+    """Return why contrasts between conditions cannot be formed from this design, or None if they can.
+
+    Raises
+    ------
+    InputError
+        E-META when a run has no stimulus at all: nothing in it can be predicted.
+    """
+    names = condition_names(conditions, baseline)
+    reason = None if len(names) > 1 else f"found {len(names)} conditions beside {baseline!r}, at least 2 are needed"
+    for run in dict.fromkeys(runs.tolist()):
+        labels = conditions[runs == run]
+        if (labels == baseline).all():
+            raise InputError("E-META", f"run {run!r} has no stimulus, only {baseline!r}", field="conditions",
+                             hint="leave this run out: nothing in it can be predicted")  # fmt: skip
+        answered = set(labels[: max(len(labels) - shift_tr, 0)].tolist())
+        for name in names:
+            if name not in answered and reason is None:
+                reason = (
+                    f"run {run!r} has no response to condition {name!r}; contrasts need every condition in every run"
+                )
+    return reason
+
+
+def condition_names(conditions: np.ndarray, baseline: Hashable = "rest") -> list[Hashable]:
+    """Return the conditions that occur, sorted, without the baseline."""
+    return sorted({c for c in conditions.tolist() if c != baseline}, key=str)
+
+
 def block_responses(
-    values: np.ndarray,
-    runs: np.ndarray,
-    conditions: np.ndarray,
-    *,
-    shift_tr: int,
-    baseline: Hashable = "rest",
-) -> tuple[np.ndarray, list[str]]:
+    values: np.ndarray, runs: np.ndarray, conditions: np.ndarray, *, shift_tr: int, baseline: Hashable = "rest"
+) -> np.ndarray:
     """Average each condition's volumes within each run, later by the delay of the haemodynamic response.
 
     Parameters
     ----------
     values : array, shape (n_samples, n_voxels)
     runs, conditions : array, shape (n_samples,)
+        Every condition occurs in every run (`why_no_contrasts`).
     shift_tr : int
         How many TR after a volume of the stimulus its response is taken; volumes beyond the run's end are left out.
     baseline : hashable
@@ -35,33 +62,18 @@ def block_responses(
 
     Returns
     -------
-    responses : array, shape (n_runs, n_conditions, n_voxels)
-        Runs in order of appearance, conditions sorted.
-    names : list of str
-
-    Raises
-    ------
-    InputError
-        E-META when a run has no stimulus at all, fewer than two conditions exist, or a run lacks one of them.
+    array, shape (n_runs, n_conditions, n_voxels)
+        Runs in order of appearance, conditions as `condition_names` sorts them.
     """
     run_names = list(dict.fromkeys(runs.tolist()))
-    names = sorted({c for c in conditions.tolist() if c != baseline}, key=str)
-    if len(names) < 2:
-        raise InputError("E-META", f"found {len(names)} conditions beside {baseline!r}, expected at least 2",
-                         field="conditions")  # fmt: skip
+    names = condition_names(conditions, baseline)
     out = np.empty((len(run_names), len(names), values.shape[1]))
     for i, run in enumerate(run_names):
         rows = np.flatnonzero(runs == run)
-        if (conditions[rows] == baseline).all():
-            raise InputError("E-META", f"run {run!r} has no stimulus, only {baseline!r}", field="conditions",
-                             hint="leave this run out: nothing in it can be predicted")  # fmt: skip
         for j, name in enumerate(names):
             at = np.flatnonzero(conditions[rows] == name) + shift_tr
-            at = at[at < len(rows)]
-            if not len(at):
-                raise InputError("E-META", f"run {run!r} has no volume of condition {name!r}", field="conditions")
-            out[i, j] = values[rows[at]].mean(axis=0)
-    return out, [str(name) for name in names]
+            out[i, j] = values[rows[at[at < len(rows)]]].mean(axis=0)
+    return out
 
 
 def remove_shared(responses: np.ndarray) -> np.ndarray:

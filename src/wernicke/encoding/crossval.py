@@ -105,7 +105,12 @@ def fit_fold(
         scales.append(rms if rms > 0 else 1.0)
     stacked = _stack([band[train_rows] for band in bands], scales)
     if len(bands) == 1:
-        model = RidgeCV(alphas=list(alphas), cv=cv, fit_intercept=True, solver_params={"score_func": correlation_score})
+        model = RidgeCV(
+            alphas=list(alphas),
+            cv=cv,
+            fit_intercept=True,
+            solver_params={"score_func": correlation_score, "warn": False},
+        )
     else:
         groups = np.repeat(np.arange(len(bands)), [band.shape[1] for band in bands])
         model = GroupRidgeCV(
@@ -113,7 +118,7 @@ def fit_fold(
             cv=cv,
             fit_intercept=True,
             random_state=seed,
-            solver_params={"alphas": list(alphas), "score_func": correlation_score, "n_iter": n_iter},
+            solver_params={"alphas": list(alphas), "score_func": correlation_score, "n_iter": n_iter, "warn": False},
         )
     model.fit(stacked, responses[train_rows])
     return FittedFold(tuple(scales), model)
@@ -153,7 +158,7 @@ def predict_left_out_runs(
     splits = tuple(leave_one_group_out(samples_of_runs(runs)) if splits is None else splits)
     covered = np.concatenate([split.test_rows for split in splits])
     if len(covered) != len(runs) or len(np.unique(covered)) != len(runs):
-        raise InputError("E-SPLIT", f"the folds test {len(np.unique(covered))} of {len(runs)} samples, each once expected",
+        raise InputError("E-SPLIT", f"the folds test {len(np.unique(covered))} of {len(runs)} samples, expected all",
                          field="splits")  # fmt: skip
     predictions = np.empty(responses.shape, dtype=np.float64)
     chosen = np.empty((len(splits), responses.shape[1]))
