@@ -100,9 +100,9 @@ def atomic_path(path: PathLike, size: int | None = None) -> Iterator[Path]:
         E-REF: the place cannot be written to.
     """
     target = Path(os.path.realpath(path))
-    if target.is_dir():
+    if os.path.isdir(target):  # unlike Path.is_dir, no error for a name that is too long
         raise InputError("E-REF", "is a folder, expected a file to write", path=path)
-    mode = target.stat().st_mode if target.exists() else None
+    mode = target.stat().st_mode if os.path.exists(target) else None
     if mode is not None and not stat.S_ISREG(mode):
         yield target
         return
@@ -159,11 +159,12 @@ def atomic_write(path: PathLike, mode: str = "wb", size: int | None = None) -> I
     with atomic_path(path, size) as temporary:
         file = open(temporary, mode, **encoding)  # type: ignore[call-overload]  # noqa: SIM115
         try:
-            if size:
-                _allocate(file.fileno(), size)
+            allocated = size if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
+            if allocated:
+                _allocate(file.fileno(), allocated)
             yield file
             file.flush()
-            if size and file.seekable() and file.tell() < size:
+            if allocated and file.tell() < allocated:
                 os.ftruncate(file.fileno(), file.tell())
             _fsync(file.fileno())
         except BaseException:

@@ -64,7 +64,9 @@ class Checkpoint:
             groups = sorted(item.stem for item in self.folder.glob("*.safetensors"))
             raise InputError("E-CKPT", f"no tensors `{group}`, found: {', '.join(groups)}", path=self.folder)
         try:
-            return load_file(path, device=device)
+            # Cloned: in the file's own memory tensors lie unaligned, where sums may round in another order, so that an
+            # optimizer that goes on from them (LBFGS does, without copying) would not repeat its steps bit for bit.
+            return {name: tensor.clone() for name, tensor in load_file(path, device=device).items()}
         except SafetensorError as error:
             refuse_tensors(path, error)
 

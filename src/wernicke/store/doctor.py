@@ -18,9 +18,8 @@ def inspect_run(path: PathLike) -> dict[str, Any]:
     -------
     dict
         ``state`` ("finished", "unfinished", "damaged"), ``steps`` (names of finished ones), ``faults`` (one text a
-        bad file of the results), ``checkpoints`` (steps of those that verify), ``bad_checkpoints`` (one text a bad
-        file), ``resume_step`` (the step that training would go on from, None without checkpoints), ``in_use_by``
-        (who holds the lock, else None).
+        bad file of the results), ``checkpoints`` (by folder, the steps of those that verify: training goes on from
+        the last), ``bad_checkpoints`` (one text a bad file), ``in_use_by`` (who holds the lock, else None).
 
     Raises
     ------
@@ -32,19 +31,19 @@ def inspect_run(path: PathLike) -> dict[str, Any]:
         manifest, faults = run.manifest, run.verify() if run.manifest is not None else []
     except InputError as error:
         manifest, faults = {"steps": {}}, [str(error)]
-    whole, bad = find_checkpoints(run.folder)
-    for stage in sorted(run.folder.glob(f"**/{CHECKPOINTS}")):
-        if stage.parent != run.folder:
-            bad += find_checkpoints(stage.parent)[1]
+    checkpoints, bad, lost = {}, [], False
+    for parent in sorted(run.folder.glob(f"**/{CHECKPOINTS}")):
+        whole, found = find_checkpoints(parent.parent)
+        checkpoints[parent.relative_to(run.folder).as_posix()] = [checkpoint.step for checkpoint in whole]
+        bad += found
+        lost |= bool(found) and not whole
     holder = (read_holder(run.folder) or "another process") if is_locked(run.folder) else None
-    damaged = bool(faults) or (bool(bad) and not whole)
     return {
         "folder": str(run.folder),
-        "state": "damaged" if damaged else "unfinished" if manifest is None else "finished",
+        "state": "damaged" if faults or lost else "unfinished" if manifest is None else "finished",
         "steps": sorted((manifest or {}).get("steps", {})),
         "faults": faults,
-        "checkpoints": [checkpoint.step for checkpoint in whole],
+        "checkpoints": checkpoints,
         "bad_checkpoints": bad,
-        "resume_step": whole[-1].step if whole else None,
         "in_use_by": holder,
     }

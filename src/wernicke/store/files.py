@@ -206,7 +206,8 @@ def write_safetensors(
     arrays : mapping of str to array
         Numbers only; each is stored in C order.
     metadata : mapping of str to str, optional
-        Goes into the header.
+        One entry for the header. safetensors writes several in random order, so that equal content would give
+        unequal bytes; more than one is a ValueError.
     """
     from safetensors.numpy import save_file
 
@@ -218,6 +219,8 @@ def save_tensors(path: PathLike, tensors: Mapping[str, Any], save_file: Any, met
     """Call safetensors' `save_file` of numpy or torch atomically, with its errors turned into ours."""
     from safetensors import SafetensorError
 
+    if metadata and len(metadata) > 1:
+        raise ValueError("safetensors metadata of more than one entry is not written in a fixed order")
     size = sum(int(tensor.nbytes) for tensor in tensors.values())
     target = Path(os.path.realpath(path))
     check_free_space(target.parent, size)
