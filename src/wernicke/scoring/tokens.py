@@ -23,7 +23,7 @@ _TOKEN = re.compile(
     | \$|\#(?=\d)|[£€]                                        # currency
     | \d+(?:[.,:/]\d+)+                                       # 3.5 1,000 10:30 1/2
     | (?:o')?[^\W_]+(?:[-_&/.][^\W_]+)*                          # words, hyphened words, o'clock
-      (?:'(?:s|m|d|re|ve|ll|t)(?![^\W_]))?                     # ... with a clitic
+      (?:'(?:s|m|d|re|ve|ll|t)(?![^\W_])|(?<!s)'[^\W\d_]+)?     # ... with a clitic, or an apostrophe within
     | \.{3}|-+|\S
     """
     % "|".join(_ABBREVIATIONS),
