@@ -63,6 +63,8 @@ def run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("wernicke: interrupted; the same command goes on from what is finished\n")
         return EXIT_SIGINT
+    except SystemExit as end:  # argparse, after `--help` or with its own message
+        return end.code if isinstance(end.code, int) else EXIT_DONE
     except BrokenPipeError:
         # The reader of our output went away, as `| head` does. Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -94,31 +96,34 @@ def _call(argv: Sequence[str]) -> int:
 ENCODERS = {"haxby_encode": "wernicke.recipes.haxby_encode"}
 
 
-def encode(argv: Sequence[str]) -> None:
+def encode(argv: Sequence[str]) -> int:
     """`wernicke encode --config C --run DIR`."""
-    _run_recipe("encode", ENCODERS, argv)
+    return _run_recipe("encode", ENCODERS, argv)
 
 
-def _run_recipe(command: str, recipes: dict[str, str], argv: Sequence[str]) -> None:
+def _run_recipe(command: str, recipes: dict[str, str], argv: Sequence[str]) -> int:
     from wernicke.core.checks import check_option
     from wernicke.recipes.config import build, load_config
 
     rest = list(argv)
-    if rest in ([], ["--help"], ["-h"]):
+    helped = bool({"--help", "-h"} & set(rest))
+    if not rest or (helped and not any(word.split("=")[0] == "--config" for word in rest)):
         sys.stdout.write(f"usage: wernicke {command} --config NAME|FILE --run DIR [--KEY VALUE ...]\n\n"
                          f"shipped configs: {', '.join(recipes)}\n"
                          f"`wernicke {command} --config NAME --help` lists the keys.\n")  # fmt: skip
-        return
+        return EXIT_DONE if helped else EXIT_USER
     config = take(rest, "--config")
     recipe, values, path = load_config(config)
     check_option(recipe, recipes, "recipe", path)
     module = import_module(recipes[recipe])
     prog = f"wernicke {command} --config {config} --run DIR"
-    folder = None if {"--help", "-h"} & set(rest) else take(rest, "--run")
+    if helped:
+        build(module.Config, values, path, ["--help"], prog)
+    folder = Path(take(rest, "--run"))
     made = build(module.Config, values, path, rest, prog)
-    if folder is not None:
-        getattr(module, command)(made, Path(folder), command=["wernicke", command, *argv])
-        sys.stdout.write(f"run: {Path(folder).absolute()}\n")
+    getattr(module, command)(made, folder, command=["wernicke", command, *argv])
+    sys.stdout.write(f"run: {folder.absolute()}\n")
+    return EXIT_DONE
 
 
 def take(arguments: list[str], flag: str) -> str:

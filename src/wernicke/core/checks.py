@@ -35,9 +35,10 @@ def check_range(
 ) -> float:
     """Return `value` if it is finite and within [low, high] (``low_open``: above `low`)."""
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    finite = number and abs(value) < float("inf")
     below = number and low is not None and (value <= low if low_open else value < low)
     above = number and high is not None and value > high
-    if not number or not np.isfinite(value) or below or above:
+    if not finite or below or above:
         bounds = [f"{'above' if low_open else 'at least'} {low:g}"] if low is not None else []
         bounds += [f"at most {high:g}"] if high is not None else []
         raise InputError("E-CFG", f"found {value!r}, expected a number {' and '.join(bounds)}".rstrip(), field=field)
@@ -83,7 +84,7 @@ def check_matrix(
     InputError
         E-SHAPE (not 2-D, empty, another number of rows than `n_rows`), E-FMT (not numbers), E-NONFIN.
     """
-    array = np.asarray(values)
+    array = _as_array(values, field, path)
     if array.dtype.kind not in "fiub":
         raise InputError("E-FMT", f"found dtype {array.dtype}, expected real numbers", field=field, path=path)
     if array.ndim != 2 or 0 in array.shape:
@@ -100,6 +101,16 @@ def check_matrix(
     elif array.dtype.itemsize < 4:
         array = array.astype(np.float32)
     return check_finite(array, field, path=path)
+
+
+def _as_array(values: Any, field: str, path: str | os.PathLike[str] | None = None) -> np.ndarray:
+    if np.ma.is_masked(values):
+        raise InputError("E-NONFIN", f"found a masked array with {int(np.ma.count_masked(values))} values masked out",
+                         field=field, path=path, hint="leave these samples or columns out before")  # fmt: skip
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise InputError("E-SHAPE", "found rows of different lengths", field=field, path=path) from None
 
 
 def check_finite(array: np.ndarray, field: str, path: str | os.PathLike[str] | None = None) -> np.ndarray:
@@ -120,13 +131,15 @@ def check_finite(array: np.ndarray, field: str, path: str | os.PathLike[str] | N
 
 def check_labels(values: Sequence[Any] | np.ndarray, field: str, n_rows: int) -> np.ndarray:
     """Return one label a sample as a 1-D array, shape (n_samples,), without missing entries."""
-    array = np.asarray(values)
+    array = _as_array(values, field)
     if array.ndim != 1 or array.shape[0] != n_rows:
         raise InputError("E-SHAPE", f"found shape {array.shape}, expected one entry for each of {n_rows} samples",
                          field=field)  # fmt: skip
     if array.dtype.kind == "O":
-        missing = [i for i, v in enumerate(array) if v is None or (isinstance(v, float) and np.isnan(v))]
-        if missing:
+        import pandas as pd
+
+        missing = np.flatnonzero(pd.isna(array))  # None, NaN, NaT and pandas' NA
+        if len(missing):
             raise InputError("E-META", f"entry {missing[0]} is missing ({len(missing)} in all)", field=field)
     elif array.dtype.kind == "f":
         check_finite(array, field)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 EXIT_DONE = 0
 EXIT_INTERNAL = 1
@@ -26,6 +28,10 @@ class WernickeError(Exception):
     """Base of all errors raised on purpose. The message is at most two lines; `exit_code` is the process's."""
 
     exit_code = EXIT_INTERNAL
+
+    def __init__(self, message: str) -> None:
+        # Messages hold names of files and folders, which may hold anything.
+        super().__init__("\n  ".join(_one_line(line.strip(), 1200) for line in message.split("\n", 1)))
 
 
 class InputError(WernickeError, ValueError):
@@ -65,6 +71,10 @@ class InputError(WernickeError, ValueError):
         first = f"{code} {where}: {self.problem}" if where else f"{code} {self.problem}"
         super().__init__(first if self.hint is None else f"{first}\n  {self.hint}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An error of a dask worker travels to its client as a pickle; by default that would call `InputError(message)`.
+        return partial(type(self), path=self.path, field=self.field, hint=self.hint), (self.code, self.problem)
+
 
 class RunInUseError(WernickeError):
     """Another process holds the run folder."""
@@ -96,3 +106,6 @@ class Interrupted(WernickeError):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.exit_code - 128)

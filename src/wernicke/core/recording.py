@@ -74,6 +74,7 @@ class Channels:
 
     def __post_init__(self) -> None:
         check_range(self.sfreq_hz, "sfreq_hz", low=0, low_open=True)
+        check_range(self.tmin_s, "tmin_s")
         twice = {name for name in self.names if self.names.count(name) > 1}
         if twice:
             raise InputError("E-META", f"duplicate channel {sorted(twice)[0]!r}", field="names")
@@ -128,6 +129,10 @@ class Recording:
         if self.samples["sample_id"].duplicated().any():
             twice = self.samples["sample_id"][self.samples["sample_id"].duplicated()].iloc[0]
             raise InputError("E-META", f"sample_id {twice!r} occurs twice", field="samples")
+        for name in REQUIRED_COLUMNS:
+            if self.samples[name].isna().any():
+                row = int(self.samples[name].isna().to_numpy().argmax())
+                raise InputError("E-META", f"row {row} has no {name}", field="samples")
         runs = self.samples["run"].to_numpy()
         if n and 1 + int((runs[1:] != runs[:-1]).sum()) != len(pd.unique(runs)):
             raise InputError("E-META", "a run is split into several segments; runs must be contiguous", field="run")

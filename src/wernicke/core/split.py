@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,7 @@ class Split:
     Raises
     ------
     InputError
-        E-SPLIT when a side is empty, an id is unknown, or a group of `keys` stands on both sides.
+        E-SPLIT when a side is empty, an id is unknown or stands on two sides, or a group of `keys` stands on both.
     """
 
     samples: pd.DataFrame
@@ -41,36 +42,40 @@ class Split:
     accepted_leaks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        table = self.samples.set_index("sample_id")
-        for side in ("train", "test", "valid"):
-            ids = getattr(self, side)
-            if not ids and side != "valid":
-                raise InputError("E-SPLIT", f"no samples in {side}", field=side)
-            unknown = set(ids) - set(table.index)
-            if unknown:
-                raise InputError("E-SPLIT", f"unknown sample {sorted(unknown)[0]!r}", field=side)
-            if len(set(ids)) != len(ids):
-                raise InputError("E-SPLIT", "a sample is named twice", field=side)
-        seen, test = [*self.train, *self.valid], list(self.test)
-        both = set(seen) & set(test)
-        if both:
-            raise InputError(
-                "E-SPLIT", f"sample {sorted(both)[0]!r} stands in train or valid and in test", field="test"
-            )
-        for key in (*self.keys, *self.accepted_leaks):
-            if key not in table.columns:
-                raise InputError("E-SPLIT", f"the samples have no column `{key}`", field="keys")
+        for name in ("sample_id", *self.keys, *self.accepted_leaks):
+            if name not in self.samples.columns:
+                raise InputError("E-SPLIT", f"the samples have no column `{name}`", field="samples")
+        self._check_sides()
         for key in self.keys:
-            if key in self.accepted_leaks:
-                continue
-            crossing = set(table.loc[seen, key].dropna()) & set(table.loc[test, key].dropna())
-            if crossing:
+            crossing = self._crossing(key)
+            if crossing and key not in self.accepted_leaks:
                 raise InputError(
                     "E-SPLIT",
                     f"{len(crossing)} of {key} stand on both sides, such as {sorted(crossing, key=str)[0]!r}",
                     field=key,
                     hint=f"split by {key}, or name it in accepted_leaks, which every report will then say",
                 )
+
+    def _check_sides(self) -> None:
+        known = set(self.samples["sample_id"])
+        place: dict[str, str] = {}
+        for side in ("train", "valid", "test"):
+            ids = getattr(self, side)
+            if not ids and side != "valid":
+                raise InputError("E-SPLIT", f"no samples in {side}", field=side)
+            for sample in ids:
+                if sample not in known:
+                    raise InputError("E-SPLIT", f"unknown sample {sample!r}", field=side)
+                if sample in place:
+                    where = f"in {place[sample]} and in {side}" if place[sample] != side else f"twice in {side}"
+                    raise InputError("E-SPLIT", f"sample {sample!r} stands {where}", field=side)
+                place[sample] = side
+
+    def _crossing(self, key: str) -> set[Any]:
+        """Groups of the column `key` that stand both in train or valid and in test; missing entries are no group."""
+        ids, groups = self.samples["sample_id"], self.samples[key]
+        seen = groups[ids.isin([*self.train, *self.valid])].dropna()
+        return set(seen) & set(groups[ids.isin(self.test)].dropna())
 
     @property
     def train_rows(self) -> np.ndarray:
@@ -87,12 +92,7 @@ class Split:
 
     def overlaps(self) -> dict[str, int]:
         """Return how many groups of each key and accepted leak stand on both sides (0 unless accepted)."""
-        table = self.samples.set_index("sample_id")
-        seen = [*self.train, *self.valid]
-        return {
-            key: len(set(table.loc[seen, key].dropna()) & set(table.loc[list(self.test), key].dropna()))
-            for key in dict.fromkeys((*self.keys, *self.accepted_leaks))
-        }
+        return {key: len(self._crossing(key)) for key in dict.fromkeys((*self.keys, *self.accepted_leaks))}
 
     @property
     def fingerprint(self) -> str:
@@ -115,8 +115,11 @@ def leave_one_group_out(
     Raises
     ------
     InputError
-        E-SPLIT with fewer than two groups.
+        E-SPLIT with fewer than two groups, or what `Split` raises.
     """
+    for name in (group, "sample_id"):
+        if name not in samples.columns:
+            raise InputError("E-SPLIT", f"the samples have no column `{name}`", field="samples")
     values = list(pd.unique(samples[group]))
     if len(values) < 2:
         raise InputError(

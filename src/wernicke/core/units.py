@@ -16,10 +16,12 @@ def seconds_to_tr(values_s: Sequence[float], tr_s: float, field: str) -> tuple[i
     Raises
     ------
     InputError
-        E-CFG if a value is negative or not a whole number of TR (to 1e-6 TR): a delay of half a TR would need
-        interpolation, which nobody asked for.
+        E-CFG if there is no value, or one is negative or not a whole number of TR (to 1e-6 TR): a delay of half a
+        TR would need interpolation, which nobody asked for.
     """
     check_range(tr_s, "tr_s", low=0, low_open=True)
+    if np.ndim(values_s) != 1 or not len(values_s):
+        raise InputError("E-CFG", f"found {values_s!r}, expected a sequence of seconds such as (2, 4, 6)", field=field)
     whole: list[int] = []
     for value in values_s:
         check_range(value, field, low=0)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import inspect
+import json
+import math
+import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -48,7 +53,10 @@ def check_values(values: Mapping[str, Any], config: type, path: Path, prefix: st
                 raise InputError("E-CFG", f"found {value!r}, expected keys", path=path, field=field)
             check_values(value, typing.cast(type, hints[key]), path, f"{field}.")
         elif not _fits(value, hints[key]):
-            raise InputError("E-CFG", f"found {value!r}, expected {_name(hints[key])}", path=path, field=field)
+            # YAML has read `3.10` or `2024` as a number before the schema could say that text is meant.
+            quote = isinstance(value, (int, float)) and not isinstance(value, bool) and _fits(str(value), hints[key])
+            raise InputError("E-CFG", f"found {value!r}, expected {_name(hints[key])}", path=path, field=field,
+                             hint="put it in quotes if text is meant" if quote else None)  # fmt: skip
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -62,11 +70,11 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is dict:
         return isinstance(value, Mapping) and all(_fits(item, arguments[1]) for item in value.values())
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint is Path:
-        return isinstance(value, str)
+        return isinstance(value, (str, Path))
     return hint is Any or isinstance(value, hint)
 
 
@@ -88,69 +96,128 @@ def _name(hint: Any) -> str:
 def build(config: type[C], values: Mapping[str, Any], path: Path, flags: Sequence[str], prog: str) -> C:
     """Make the dataclass `config` from a config file's values and the flags that overrule them.
 
-    Every key is a flag (``--data.root X``); a list takes several values (``--delays_s 2.5 5``).
+    Every key is a flag (``--data.root X``); a list takes several values (``--delays_s 2.5 5``). ``--help`` prints the
+    keys with what the docstring says of them and ends the process.
 
     Raises
     ------
     InputError
-        E-CFG with the key, what was found and what was expected.
+        E-CFG with the file or flag, what was found and what was expected.
     """
+    check_values(values, config, path)
+    keys = list(list_keys(config, values))
+    hints = {key: hint for key, hint, _ in keys}
+    given = _check_flags(flags, hints)
     import jsonargparse
 
-    check_values(values, config, path)
-    parser = jsonargparse.ArgumentParser(prog=prog, exit_on_error=False, description=_first_line(config))
-    parser.add_class_arguments(config)
-    known = [action.option_strings[0][2:] for action in parser._actions if action.option_strings]
-    for flag in flags:
-        key = flag[2:].split("=")[0]
-        if flag.startswith("--") and key not in known and flag != "--help":
-            raise InputError("E-CFG", f"unknown flag `--{key}`", field=f"--{key}", hint=suggest(key, known))
-    parser.set_defaults(_flatten(values, config))
+    docs = describe_keys(config)
+    parser = jsonargparse.ArgumentParser(
+        prog=prog, usage=f"{prog} [--KEY VALUE ...]", description=inspect.cleandoc(config.__doc__ or "").split("\n")[0],
+        exit_on_error=False, allow_abbrev=False, formatter_class=argparse.HelpFormatter,
+    )  # fmt: skip
+    # One argument a key, with the type itself: `add_class_arguments` would execute the `TYPE_CHECKING` imports of the
+    # recipe's module, which are the heavy ones, and would take no `--delays_s 2.5 5`.
+    for key, hint, default in keys:
+        text = f"{docs.get(key, '')} ({_name(hint)}; {_brief(default)})".strip()
+        parser.add_argument(f"--{key}", type=hint, default=default, metavar="X", help=text.replace("%", "%%"))
     try:
-        parsed = parser.parse_args(_join_lists(flags, config))
+        parsed = parser.parse_args(_join_lists(flags, hints))
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
+        raise _refuse(str(error), hints) from None
+    for key, hint in hints.items():
+        if parsed[key] is None and not _fits(None, hint):
+            raise InputError("E-CFG", f"the key is missing, expected {_name(hint)}", path=path, field=key)
+        if not _fits(parsed[key], hint):
+            raise InputError("E-CFG", f"found {parsed[key]!r}, expected {_name(hint)}", field=f"--{key}")
+    try:
+        return _make(config, parsed)
+    except InputError as error:
+        if error.path is not None or error.field is None or error.field in given:
             raise
-        raise InputError("E-CFG", str(error), field=getattr(error, "argument_name", None) or "flags") from None
-    made = parser.instantiate_classes(parsed)
-    return config(**{field.name: made[field.name] for field in dataclasses.fields(typing.cast(Any, config))})
+        raise InputError(error.code, error.problem, path=path, field=error.field, hint=error.hint) from None
 
 
-def _first_line(config: type) -> str:
-    return (config.__doc__ or "").strip().splitlines()[0]
-
-
-def _flatten(values: Mapping[str, Any], config: type, prefix: str = "") -> dict[str, Any]:
+def list_keys(config: type, values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Every key of a dataclass and of those nested in it: (``data.root``, type, what stands without a flag)."""
     hints = typing.get_type_hints(config)
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if dataclasses.is_dataclass(hints[key]):
-            flat.update(_flatten(value, typing.cast(type, hints[key]), f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _list_keys(config: type, prefix: str = "") -> set[str]:
-    keys: set[str] = set()
-    for key, hint in typing.get_type_hints(config).items():
+    for field in dataclasses.fields(config):
+        hint, value = hints[field.name], values.get(field.name)
         if dataclasses.is_dataclass(hint):
-            keys |= _list_keys(typing.cast(type, hint), f"{prefix}{key}.")
-        elif typing.get_origin(hint) is list:
-            keys.add(f"--{prefix}{key}")
-    return keys
+            yield from list_keys(typing.cast(type, hint), value or {}, f"{prefix}{field.name}.")
+            continue
+        if field.name not in values and field.default is not dataclasses.MISSING:
+            value = field.default
+        elif field.name not in values and field.default_factory is not dataclasses.MISSING:
+            value = field.default_factory()
+        yield f"{prefix}{field.name}", hint, value
 
 
-def _join_lists(flags: Sequence[str], config: type) -> list[str]:
+def describe_keys(config: type, prefix: str = "") -> dict[str, str]:
+    """What the class's docstring (numpydoc, section Parameters) says of each key, nested ones included."""
+    doc = inspect.cleandoc(config.__doc__ or "")
+    section = re.search(r"^Parameters\n-+\n(.*?)(?=^\w[\w ]*\n-+\n|\Z)", doc, re.MULTILINE | re.DOTALL)
+    docs: dict[str, str] = {}
+    for entry in re.split(r"\n(?=\S)", section[1].strip()) if section else ():
+        first, *rest = entry.splitlines()
+        name, _, kind = first.partition(" : ")
+        docs[f"{prefix}{name.strip()}"] = " ".join(line.strip() for line in rest).strip() or kind.strip()
+    for name, hint in typing.get_type_hints(config).items():
+        if dataclasses.is_dataclass(hint):
+            docs |= describe_keys(typing.cast(type, hint), f"{prefix}{name}.")
+    return docs
+
+
+def _make(config: type[C], parsed: Any) -> C:
+    hints = typing.get_type_hints(config)
+    made = {}
+    for name, hint in hints.items():
+        nested = dataclasses.is_dataclass(hint)
+        made[name] = _make(typing.cast(type, hint), parsed[name]) if nested else parsed[name]
+    return config(**made)
+
+
+def _brief(value: Any) -> str:
+    text = "no value yet" if value is None else f"now {value}"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _check_flags(flags: Sequence[str], hints: Mapping[str, Any]) -> set[str]:
+    """Return the keys that are given as flags; refuse a flag that is no key."""
+    given = set()
+    for flag in flags:
+        key = flag[2:].split("=")[0].removesuffix("+")
+        if not flag.startswith("--") or key == "help":
+            continue
+        # `--sentences.cat TEXT` sets one entry of a key that holds entries.
+        entry = any(key.startswith(f"{known}.") for known, hint in hints.items() if typing.get_origin(hint) is dict)
+        if key not in hints and not entry:
+            raise InputError("E-CFG", f"unknown flag `--{key}`", field=f"--{key}", hint=suggest(key, hints))
+        given.add(key)
+    return given
+
+
+def _join_lists(flags: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
     """Turn ``--delays_s 2.5 5`` into what jsonargparse reads as a list."""
-    keys, out = _list_keys(config), []
-    queue = list(flags)
+    lists = {f"--{key}": typing.get_args(hint)[0] for key, hint in hints.items() if typing.get_origin(hint) is list}
+    queue, out = list(flags), []
     while queue:
         flag = queue.pop(0)
-        if flag in keys and queue and not queue[0].startswith("["):
+        if flag in lists and queue and not queue[0].startswith(("[", "--")):
             items = []
             while queue and not queue[0].startswith("--"):
-                items.append(queue.pop(0))
+                item = queue.pop(0)
+                items.append(json.dumps(item) if lists[flag] in (str, Path) else item)
             flag = f"{flag}=[{', '.join(items)}]"
         out.append(flag)
     return out
+
+
+def _refuse(message: str, hints: Mapping[str, Any]) -> InputError:
+    """jsonargparse's message in our words where it names key and value, else as it is."""
+    found = re.search(r'key "([^"]+)".*?Got value: (.*)', message, re.DOTALL)
+    if found is not None and found[1] in hints:
+        return InputError("E-CFG", f"found {found[2]!r}, expected {_name(hints[found[1]])}", field=f"--{found[1]}")
+    field = re.match(r"argument (--\S+): ", message)
+    if field is not None:
+        return InputError("E-CFG", message[field.end() :], field=field[1].split("/")[0])
+    return InputError("E-CFG", message, field="flags")
