@@ -197,6 +197,8 @@ def _samples(path: Path, subject: str, n_volumes: int, tr_s: float) -> pd.DataFr
     if len(lines) != n_volumes:
         raise InputError("E-SHAPE", f"found {len(lines)} labels, bold.nii.gz has {n_volumes} volumes", path=path)
     labels, runs = np.array([a for a, _ in lines]), np.array([int(b) for _, b in lines])
+    if 1 + np.count_nonzero(runs[1:] != runs[:-1]) != len(pd.unique(runs)):
+        raise InputError("E-META", "a run is split into several stretches; runs must be contiguous", path=path)
     volume = np.concatenate([np.arange((runs == run).sum()) for run in pd.unique(runs)])
     shown = labels != REST
     return pd.DataFrame(

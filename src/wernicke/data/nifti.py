@@ -75,6 +75,9 @@ def read_header(path: str | os.PathLike[str]) -> NiftiHeader:
         with gzip.open(path, "rb") if packed else path.open("rb") as stream:
             fields = _parse(stream.read(540), path)
             needed = fields["offset"] + fields["n_bytes"]
+            if not packed and fields["offset"] > path.stat().st_size:
+                raise InputError("E-HDR", f"found {fields['offset']:,}, beyond the file's end", path=path,
+                                 field="vox_offset")  # fmt: skip
             _check_size(needed, path, packed)
             _check_stream(stream, needed, path, packed)
     except EOFError:
