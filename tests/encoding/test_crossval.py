@@ -28,7 +28,7 @@ def reference(features: np.ndarray, responses: np.ndarray, runs: np.ndarray) -> 
     for run in np.unique(runs):
         train = runs != run
         part = features[train]
-        scale = np.sqrt(np.mean((part - part.mean(0)) ** 2))
+        scale = np.sqrt(part.var(0).sum())
         scores = np.zeros((len(ALPHAS), responses.shape[1]))
         for inner in np.unique(runs[train]):
             fit, held = train & (runs != inner), runs == inner

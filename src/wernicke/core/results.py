@@ -81,7 +81,7 @@ class Captions:
                              hint="an empty caption is written as an empty string and is scored")  # fmt: skip
         if self.references:
             if len(self.references) != len(self.table):
-                raise InputError("E-SHAPE", f"found references for {len(self.references)} of {len(self.table)} captions",
+                raise InputError("E-SHAPE", f"{len(self.references)} references for {len(self.table)} captions",
                                  field="reference")  # fmt: skip
             for row, texts in enumerate(self.references):
                 if not texts or any(not isinstance(t, str) or not t.strip() for t in texts):

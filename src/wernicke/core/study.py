@@ -64,7 +64,7 @@ EVENT_COLUMNS = ("run", "onset_s", "duration_s")
 
 @dataclass(frozen=True)
 class Events:
-    """A long table in BIDS's words: run, `onset_s`, `duration_s`, and optionally level, annotator, text, stimulus_id."""
+    """A long table in BIDS's words: run, `onset_s`, `duration_s`; optionally level, annotator, text, stimulus_id."""
 
     table: pd.DataFrame
 

@@ -171,7 +171,7 @@ def encode(
         The condition of each volume, `baseline` where nothing was shown.
     baseline : hashable
     alphas : sequence of float
-        Grid of penalties, in units of the features' mean square.
+        Grid of penalties, for features scaled to a total variance of 1 in each fold's training rows.
     n_permutations : int
     seed : int
     splits : sequence of Split, optional
@@ -265,9 +265,10 @@ def contrast_tests(
     seed: int,
 ) -> dict[str, np.ndarray]:
     """Correlate predicted with measured contrasts, test by shuffling conditions within runs, and find the ceiling."""
-    place = {"shift_tr": shift_tr, "baseline": baseline}
-    measured = remove_shared(block_responses(responses, runs, conditions, **place))
-    predicted = remove_shared(block_responses(predictions, runs, conditions, **place))
+    measured, predicted = (
+        remove_shared(block_responses(values, runs, conditions, shift_tr=shift_tr, baseline=baseline))
+        for values in (responses, predictions)
+    )
     r = contrast_correlation(predicted, measured)
     null = permute_within_runs(
         predicted, measured, n_permutations=n_permutations, rng=derive_rng(seed, "contrast permutation")

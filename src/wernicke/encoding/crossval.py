@@ -77,8 +77,8 @@ def fit_fold(
     """Fit one fold from its training rows alone.
 
     The penalty (and, with several bands, their balance) is chosen per voxel by leave-one-run-out inside the training
-    rows, by correlation. Each band is divided by one number, the root mean square of its centred training rows, so
-    that one grid of penalties fits features of any scale.
+    rows, by correlation. Each band is divided by one number, the square root of its training rows' total variance, so
+    that one grid of penalties fits features of any scale and width.
 
     Parameters
     ----------
@@ -101,8 +101,8 @@ def fit_fold(
     scales = []
     for band in bands:
         part = band[train_rows]
-        rms = float(np.sqrt(np.mean((part - part.mean(axis=0)) ** 2)))
-        scales.append(rms if rms > 0 else 1.0)
+        spread = float(np.sqrt(part.var(axis=0).sum()))
+        scales.append(spread if spread > 0 else 1.0)
     stacked = _stack([band[train_rows] for band in bands], scales)
     if len(bands) == 1:
         model = RidgeCV(

@@ -43,7 +43,7 @@ def saturated(labels: np.ndarray, runs: np.ndarray, names: Sequence[Hashable], *
             shown = labels[rows] == name
             onsets = np.flatnonzero(shown & ~np.concatenate([[False], shown[:-1]]))
             for onset in onsets:
-                lags = np.arange(min(window_tr, len(rows) - onset))
+                lags = np.arange(min(window_tr, len(rows) - int(onset)))
                 out[rows[onset + lags], j, lags] = 1.0
     return out.reshape(len(labels), -1)
 

@@ -17,7 +17,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, default=Path("wernicke-demo"), help="folder of the demo's runs and report")
     out = parser.parse_args(argv).out
 
-    from wernicke.recipes import haxby_encode, reporting
+    from wernicke.recipes import haxby_encode, haxby_encode_results, reporting
 
     began = time.monotonic()
     say("Real fMRI of Haxby et al. 2001 (one person, one slice) and the language model SmolLM2-135M-Instruct.\n")
@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> None:
     haxby_encode.encode(config, out / "encode", command=["wernicke", "demo"])
     say("[2/2] wernicke report")
     page = reporting.report([out / "encode"], out)
-    say(f"\n{haxby_encode.summary(out / 'encode')}\n\n{time.monotonic() - began:.0f} s in all")
+    say(f"\n{haxby_encode_results.summary(out / 'encode')}\n\n{time.monotonic() - began:.0f} s in all")
     sys.stdout.write(f"report: {page}\n")
 
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from wernicke.core.study import Study
     from wernicke.encoding.arrays import EncodingResult
     from wernicke.encoding.compare import Comparison, ModelScore
-    from wernicke.store.run import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +44,6 @@ CODE = tuple(
     )
 )
 
-CANNOT_TELL = (
-    "Eight categories cannot separate language from category: any eight distinct vectors span the same contrasts, and "
-    "the same sentences given to the wrong categories predict as well.",
-    "One subject and one slice: nothing here speaks for other people or for the whole brain.",
-    "Every category was shown once a run, so the contrasts of a category rest on one block response a run.",
-)
-
 
 @dataclass(frozen=True)
 class HaxbyData:
@@ -61,11 +53,17 @@ class HaxbyData:
     ----------
     root : path, optional
         The folder that ``nilearn.datasets.fetch_haxby`` made; None for the sample in the package.
+    subject : str, optional
+        Which of the folder's subjects.
+    mask : str, optional
+        ``vt``, ``brain``, ... or a file; see `wernicke.data.haxby.load_haxby`.
     detrend_order : int
         Degree of the polynomial drift removed from each run and voxel before z-scoring.
     """
 
     root: Path | None = None
+    subject: str | None = None
+    mask: str | None = None
     detrend_order: int = 2
 
 
@@ -137,10 +135,11 @@ def encode(config: Config, run: Path, command: Sequence[str] = ()) -> None:
         When another process writes this run folder.
     """
     from wernicke.data.haxby import load_haxby
+    from wernicke.recipes import haxby_encode_results as results
     from wernicke.store.fingerprint import code_fingerprint, fingerprint
     from wernicke.store.run import RunFolder
 
-    study = load_haxby(config.data.root)
+    study = load_haxby(config.data.root, subject=config.data.subject, mask=config.data.mask)
     check_sentences(config, study)
     recording = next(iter(study.recordings.values()))
     inputs = {"responses": fingerprint(recording.values), "samples": fingerprint(recording.samples)}
@@ -151,7 +150,7 @@ def encode(config: Config, run: Path, command: Sequence[str] = ()) -> None:
         comparison, result = fit_language_model(config, study, features)
         models = compare_models(config, study, comparison, result, features)
         audit = audit_fold(config, comparison, features)
-        write_results(folder, config, study, features, comparison, result, models, audit)
+        results.write(folder, config, study, features, comparison, result, models, audit)
         folder.finish()
 
 
@@ -169,13 +168,9 @@ def check_sentences(config: Config, study: Study) -> None:
 def sentence_features(config: Config) -> Features:
     """One vector a category: the hidden state of the language model, averaged over its sentence."""
     from wernicke.features.text import text_features
-    from wernicke.pretrained.llm import load_llm
 
-    names = sorted(config.sentences)
-    llm = load_llm(config.llm, device=config.device)
-    return text_features(
-        [config.sentences[name] for name in names], llm, layers=[config.layer], pool=config.pool, stimulus_ids=names
-    )
+    sentences = dict(sorted(config.sentences.items()))
+    return text_features(sentences, config.llm, layers=config.layer, pool=config.pool, device=config.device)
 
 
 def fit_language_model(config: Config, study: Study, features: Features) -> tuple[Comparison, EncodingResult]:
@@ -189,15 +184,16 @@ def fit_language_model(config: Config, study: Study, features: Features) -> tupl
     from wernicke.stats.detrend import detrend_runs
 
     recording = next(iter(study.recordings.values()))
+    tr_s = recording.tr_s or 0.0  # none is refused below, as 0 is
     runs, labels = recording.runs, recording.samples["label"].to_numpy()
     responses = detrend_runs(recording.values, runs, order=config.data.detrend_order)
     splits = leave_runs_out(recording.samples)
     result = wernicke.encode(
-        align_to_stimuli(features, recording.samples), responses, runs=runs, tr_s=recording.tr_s,
+        align_to_stimuli(features, recording.samples), responses, runs=runs, tr_s=tr_s,
         delays_s=config.delays_s, conditions=labels, alphas=config.alphas, n_permutations=config.n_permutations,
         seed=config.seed, splits=splits,
     )  # fmt: skip
-    delays_tr = seconds_to_tr(config.delays_s, recording.tr_s, "delays_s")
+    delays_tr = seconds_to_tr(config.delays_s, tr_s, "delays_s")
     comparison = Comparison(
         responses[:, np.isfinite(result.r)], runs, labels, splits, config.alphas, delays_tr=delays_tr, seed=config.seed
     )
@@ -224,7 +220,8 @@ def compare_models(
     (table,) = features.bands.values()
     names = list(features.index["stimulus_id"])
     labels, runs = comparison.labels, comparison.runs
-    motion = head_motion(next(iter(study.recordings.values())))
+    on_off = comparison.delayed(designs.on_off(labels))
+    nuisance = np.hstack([*on_off.values(), head_motion(next(iter(study.recordings.values())))])
 
     def of_table(rows: np.ndarray, labels: np.ndarray = labels) -> dict[str, np.ndarray]:
         return comparison.delayed(designs.place(rows, labels, names))
@@ -234,10 +231,11 @@ def compare_models(
 
     window_tr = longest_block(labels, runs) + max(comparison.delays_tr) + 2
     fixed = {
-        "on/off": ("one regressor: a picture was shown", comparison.delayed(designs.on_off(labels))),
-        "on/off + motion": (
-            "on/off and six head-motion estimates",
-            {"nuisance": np.hstack([*comparison.delayed(designs.on_off(labels)).values(), motion])},
+        "on/off": ("one regressor: a picture was shown", on_off),
+        "nuisance": ("on/off and six head-motion estimates", {"nuisance": nuisance}),
+        "language + nuisance": (
+            "the sentences beside on/off and motion (banded)",
+            {**of_table(table), "nuisance": nuisance},
         ),
         "one-hot": ("one regressor a category", comparison.delayed(designs.one_hot(labels, names))),
         "saturated FIR": (
@@ -305,213 +303,3 @@ def audit_fold(config: Config, comparison: Comparison, features: Features) -> di
     (table,) = features.bands.values()
     bands = comparison.delayed(designs.place(table, comparison.labels, list(features.index["stimulus_id"])))
     return poison_audit(list(bands.values()), comparison.responses, comparison.runs, config.alphas, seed=config.seed)
-
-
-def write_results(
-    folder: RunFolder,
-    config: Config,
-    study: Study,
-    features: Features,
-    comparison: Comparison,
-    result: EncodingResult,
-    models: list[ModelScore],
-    audit: dict[str, bool],
-) -> None:
-    """Maps, scores, facts and the credibility card, in plain files."""
-    import numpy as np
-
-    from wernicke.scoring.encoding_card import encoding_card
-
-    recording = next(iter(study.recordings.values()))
-    write_maps(folder, recording.units, result)
-    folder.write_npy("predictions/predictions.npy", result.predictions.astype(np.float32))
-    folder.write_json("models.json", [model.as_row() for model in models])
-    folder.write_json("scores.json", [score.as_row() for score in score_rows(result, models)])
-    facts = describe(config, study, features, comparison, result, models, audit)
-    folder.write_json("facts.json", facts)
-    folder.write_json("card.json", encoding_card(facts["card"]).to_json())
-
-
-MAPS = {
-    "r": "Pearson r of held-out predictions, by TR",
-    "p_fdr": "block permutation p, Benjamini-Hochberg",
-    "contrast_r": "r of category contrasts: the gain over on/off, which predicts none",
-    "contrast_p_fdr": "p of category contrasts, conditions shuffled within runs, Benjamini-Hochberg",
-    "ceiling": "noise ceiling of category contrasts",
-}
-
-
-def write_maps(folder: RunFolder, voxels: Any, result: EncodingResult) -> None:
-    """One array a map, shape (n_voxels,), and the same on the recording's grid as NIfTI."""
-    import gzip
-
-    import nibabel as nib
-    import numpy as np
-    import pandas as pd
-
-    table = {}
-    for name in (*MAPS, "p", "p_fwe", "contrast_p", "ceiling_se"):
-        values = getattr(result, name)
-        folder.write_npy(f"maps/{name}.npy", values)
-        image = nib.Nifti1Image(voxels.to_volume(values).astype(np.float32), voxels.affine)
-        # Without the time of day in the gzip header the same numbers are the same bytes.
-        folder.write_bytes(f"maps/{name}.nii.gz", gzip.compress(image.to_bytes(), mtime=0))
-        table[name] = values
-    folder.write_npy("maps/mask.npy", voxels.mask)
-    x, y, z = np.nonzero(voxels.mask)
-    folder.write_text("maps/voxels.csv", pd.DataFrame({"x": x, "y": y, "z": z, **table}).to_csv(index=False))
-
-
-def score_rows(result: EncodingResult, models: list[ModelScore]) -> list[Any]:
-    """The rows of scores.json: two metrics a model, each with its interval, null and ceiling."""
-    import numpy as np
-
-    from wernicke.core.results import Scores
-
-    by_name = {model.name: model for model in models}
-    wrong, shuffled, best = (by_name.get(n) for n in ("wrong category", "shuffled in runs", "saturated FIR"))
-    rows = []
-    for model in models:
-        over = "runs" if model.n_fits == 1 else "fits"
-        rows.append(
-            Scores(
-                model.name,
-                "r by TR",
-                model.r,
-                len(result.r),
-                model.r_voxels,
-                model.r_ci,
-                over,
-                None if wrong is None else wrong.r_draws,
-                "the same sentences on the wrong categories",
-                best.r,
-                "saturated FIR model",
-            )  # fmt: skip
-        )
-        rows.append(
-            Scores(
-                model.name,
-                "contrast r",
-                model.contrast,
-                len(result.r),
-                model.contrast_voxels,
-                model.contrast_ci,
-                over,
-                None if shuffled is None else shuffled.contrast_draws,
-                "sentences shuffled within runs",
-                float(np.nanmean(result.ceiling)),
-                "split-half over runs, voxels with a ceiling",
-            )  # fmt: skip
-        )
-    return rows
-
-
-def describe(
-    config: Config,
-    study: Study,
-    features: Features,
-    comparison: Comparison,
-    result: EncodingResult,
-    models: list[ModelScore],
-    audit: dict[str, bool],
-) -> dict[str, Any]:
-    """Everything the report says about this run, as plain facts."""
-    import numpy as np
-
-    from wernicke.encoding.compare import paired_gain
-
-    recording = next(iter(study.recordings.values()))
-    by_name = {model.name: model for model in models}
-    language, on_off, nuisance = by_name["language"], by_name["on/off"], by_name["on/off + motion"]
-    gain = paired_gain(language, on_off)
-    n_tests, n_hits = int(np.isfinite(result.p).sum()), int(np.nansum(result.p_fdr <= 0.05))
-    n_contrast = int(np.nansum(result.contrast_p_fdr <= 0.05))
-    overlaps = {key: max(split.overlaps()[key] for split in result.splits) for key in result.splits[0].overlaps()}
-    card: dict[str, Any] = {
-        "subject": f"{config.llm} layer {config.layer} -> {study.source.name}, subject {recording.subject}",
-        "claim": "sentence features predict category contrasts of held-out runs",
-        "headline": f"gain in contrast r over on/off {gain[0]:+.3f} (95 % over runs {gain[1]:+.3f} to {gain[2]:+.3f})",
-        "gain": {"estimate": gain[0], "low": gain[1], "high": gain[2], "over": "an on/off regressor"},
-        "smallest_effect": config.smallest_effect,
-        "cross_validation": {"scheme": "leave one run out", "n_folds": len(result.splits), "shuffled": False},
-        "borders": {"gap_tr": 0, "delays_tr": list(comparison.delays_tr), "n_crossing": 0, "whole_runs": True},
-        "poison_audit": {"n_steps": len(audit), "changed": [name for name, changed in audit.items() if changed]},
-        "overlaps": overlaps,
-        "accepted_leaks": list(result.splits[0].accepted_leaks),
-        "voxel_selection": {"on": "none", "detail": f"all {recording.values.shape[1]} voxels of the mask are scored"},
-        "null": {"type": "block permutation", "n_permutations": result.n_permutations,
-                 "block_length_tr": result.block_length_tr, "n_blocks": result.n_blocks},
-        "correction": {"method": "BH", "q": 0.05, "n_tests": n_tests, "n_significant": n_hits},
-        "ceiling": {"median": float(np.nanmedian(result.ceiling)), "method": "split-half over runs, Spearman-Brown",
-                    "n_without": int(np.isnan(result.ceiling).sum())},
-        "nuisance": dict(zip(("gain", "low", "high"), paired_gain(language, nuisance), strict=True),
-                         names=["on/off", "head motion"], metric="contrast r"),
-        "selection": {"what": ["alpha, per voxel, inside the training runs; layer fixed beforehand"], "on": "training"},
-        "n_subjects": 1,
-        "n_seeds": 1,
-        "stimuli_public_since": 2001,
-        "cannot_tell": list(CANNOT_TELL),
-    }  # fmt: skip
-    if "wrong category" in by_name:
-        wrong = by_name["wrong category"]
-        card["reassigned"] = {"score": language.contrast, "null": wrong.contrast_draws.tolist(),
-                              "what": "contrast r, each sentence given to another category"}  # fmt: skip
-    return {
-        "recipe": "haxby_encode",
-        "data": describe_data(config, study),
-        "features": {**features.provenance, "sentences": config.sentences},
-        "split": {"scheme": "leave one run out", "n_folds": len(result.splits), "overlaps": overlaps,
-                  "accepted_leaks": list(result.splits[0].accepted_leaks), "poison_audit": audit,
-                  "fingerprints": [split.fingerprint for split in result.splits]},
-        "delays_tr": list(comparison.delays_tr),
-        "test": {"n_permutations": result.n_permutations, "block_length_tr": result.block_length_tr,
-                 "n_blocks": result.n_blocks, "n_tests": n_tests, "n_significant": n_hits,
-                 "n_contrast_significant": n_contrast, "n_constant": result.n_constant},
-        "ceiling": {"mean": float(np.nanmean(result.ceiling)), "n_without": int(np.isnan(result.ceiling).sum())},
-        "gain": {"estimate": gain[0], "low": gain[1], "high": gain[2]},
-        "controls": config.controls,
-        "maps": MAPS,
-        "cannot_tell": list(CANNOT_TELL),
-        "card": card,
-    }  # fmt: skip
-
-
-def describe_data(config: Config, study: Study) -> dict[str, Any]:
-    """What was recorded, from whom, and on what terms."""
-    recording = next(iter(study.recordings.values()))
-    return {
-        "source": asdict(study.source),
-        "subject": recording.subject,
-        "n_runs": int(recording.samples["run"].nunique()),
-        "n_volumes": recording.n_samples,
-        "n_voxels": int(recording.values.shape[1]),
-        "grid": list(recording.units.mask.shape),
-        "affine": recording.units.affine.tolist(),
-        "tr_s": recording.tr_s,
-        "conditions": sorted(config.sentences),
-        "detrend_order": config.data.detrend_order,
-        "simulated": False,
-    }
-
-
-def summary(run: Path) -> str:
-    """The short table that the demo ends with, from the run's own files."""
-    from wernicke.store.run import RunFolder
-
-    folder = RunFolder.open(run)
-    facts, models = folder.read_json("facts.json"), folder.read_json("models.json")
-    lines = [f"{'model':<18}{'r by TR':>9}{'contrast r':>12}   95 % of contrast r    fits"]
-    for model in models:
-        low, high = model["contrast_ci"]
-        lines.append(
-            f"{model['name']:<18}{model['r']:>9.3f}{model['contrast']:>12.3f}   {low:>7.3f} to {high:<7.3f}"
-            f"{model['n_fits']:>9}"
-        )
-    lines.append(f"{'noise ceiling':<18}{'':>9}{facts['ceiling']['mean']:>12.3f}")
-    gain = facts["gain"]
-    lines.append(
-        f"\nGain of the sentences over on/off on category contrasts: {gain['estimate']:+.3f} "
-        f"({gain['low']:+.3f} to {gain['high']:+.3f}, 95 % over runs)."
-    )
-    lines.append(facts["cannot_tell"][0])
-    return "\n".join(lines)
