@@ -82,10 +82,10 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _call(argv: Sequence[str]) -> int:
-    from wernicke.core.checks import suggest
-
     name = argv[0]
     if name not in COMMANDS:
+        from wernicke.core.checks import suggest
+
         raise InputError("E-CFG", f"unknown command `{name}`", hint=suggest(name, COMMANDS))
     module, function, _ = COMMANDS[name]
     command: Callable[[Sequence[str]], int | None] = getattr(import_module(module), function)
