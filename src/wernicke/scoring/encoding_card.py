@@ -7,7 +7,17 @@ from typing import Any
 
 from wernicke.core.checks import suggest
 from wernicke.core.errors import InputError
-from wernicke.scoring.card import FATAL_CODES, Card, CardLine, Claim, Result
+from wernicke.scoring.card import Card, Claim
+from wernicke.scoring.lines import (
+    Made,
+    group_overlap,
+    lines_of,
+    poison_audit,
+    pretraining,
+    seeds,
+    selection,
+    stimulus_overlap,
+)
 
 # Every fact that the card knows. An absent one makes its line NOT RUN.
 FACTS = (
@@ -78,10 +88,9 @@ def encoding_card(facts: Mapping[str, Any]) -> Card:
     for key in facts:
         if key not in FACTS:
             raise InputError("E-CFG", f"unknown fact `{key}`", field="encoding_card", hint=suggest(str(key), FACTS))
-    makers = (_cross_validation, _borders, _poison, _overlap_stimulus, _overlap_group, _voxels, _null, _correction,
-              _ceiling, _nuisance, _reassigned, _selection, _subjects, _seeds, _pretraining)  # fmt: skip
-    lines = tuple(CardLine(code, question, result, detail, code in FATAL_CODES)
-                  for code, question, result, detail in (make(facts) for make in makers))  # fmt: skip
+    makers = (_cross_validation, _borders, poison_audit, stimulus_overlap, group_overlap, _voxels, _null, _correction,
+              _ceiling, _nuisance, _reassigned, selection, _subjects, seeds, pretraining)  # fmt: skip
+    lines = lines_of([make(facts) for make in makers])
     gain = facts.get("gain")
     smallest = float(facts.get("smallest_effect", 0.01))
     interval = None if gain is None else (float(gain["estimate"]), float(gain["low"]), float(gain["high"]))
@@ -104,10 +113,7 @@ def encoding_card(facts: Mapping[str, Any]) -> Card:
     )
 
 
-_Made = tuple[str, str, Result, str]
-
-
-def _cross_validation(facts: Mapping[str, Any]) -> _Made:
+def _cross_validation(facts: Mapping[str, Any]) -> Made:
     code, question = "V9", "Cross-validation keeps neighbouring samples together"
     found = facts.get("cross_validation")
     if found is None:
@@ -120,7 +126,7 @@ def _cross_validation(facts: Mapping[str, Any]) -> _Made:
     return code, question, "FAIL" if found["shuffled"] or beaten else "PASS", detail
 
 
-def _borders(facts: Mapping[str, Any]) -> _Made:
+def _borders(facts: Mapping[str, Any]) -> Made:
     code, question = "V10", "No delay crosses a run's border; fold edges have a gap"
     found = facts.get("borders")
     if found is None:
@@ -134,42 +140,7 @@ def _borders(facts: Mapping[str, Any]) -> _Made:
     return code, question, "PASS", detail
 
 
-def _poison(facts: Mapping[str, Any]) -> _Made:
-    code, question = "V11", "No fitted step saw the test rows (poison audit)"
-    found = facts.get("poison_audit")
-    if found is None:
-        return code, question, "NOT RUN", "audit not run"
-    changed = list(found["changed"])
-    detail = f"{len(changed)}/{found['n_steps']} fitted steps changed" + (f": {', '.join(changed)}" if changed else "")
-    if not found["n_steps"]:
-        return code, question, "CANNOT TELL", "no fitted step was audited"
-    return code, question, "FAIL" if changed else "PASS", detail
-
-
-def _overlap_stimulus(facts: Mapping[str, Any]) -> _Made:
-    return _overlap(facts, "V7", "No stimulus in both train and test", ("stimulus", "stimulus_id"))
-
-
-def _overlap_group(facts: Mapping[str, Any]) -> _Made:
-    keys = ("run", "block", "session", "subject", "story", "sentence")
-    return _overlap(facts, "V8", "No run, block, session or subject in both train and test", keys)
-
-
-def _overlap(facts: Mapping[str, Any], code: str, question: str, keys: tuple[str, ...]) -> _Made:
-    found = facts.get("overlaps")
-    counted = {key: int(n) for key, n in (found or {}).items() if key in keys}
-    if not counted:
-        return code, question, "NOT RUN", "overlaps not counted"
-    accepted = set(facts.get("accepted_leaks", ()))
-    leaks = {key for key, n in counted.items() if n}
-    detail = ", ".join(
-        f"{key} {n}" + (" (accepted leak)" if key in accepted and n else "") for key, n in counted.items()
-    )
-    result: Result = "PASS" if not leaks else "WARN" if leaks <= accepted else "FAIL"
-    return code, question, result, detail
-
-
-def _voxels(facts: Mapping[str, Any]) -> _Made:
+def _voxels(facts: Mapping[str, Any]) -> Made:
     code, question = "V12", "Voxels were not chosen by what they are scored on"
     found = facts.get("voxel_selection")
     if found is None:
@@ -178,7 +149,7 @@ def _voxels(facts: Mapping[str, Any]) -> _Made:
     return code, question, "FAIL" if found["on"] == "test" else "PASS", detail
 
 
-def _null(facts: Mapping[str, Any]) -> _Made:
+def _null(facts: Mapping[str, Any]) -> Made:
     code, question = "V15", "The null keeps the autocorrelation"
     found = facts.get("null")
     if found is None:
@@ -196,7 +167,7 @@ def _null(facts: Mapping[str, Any]) -> _Made:
     return code, question, "PASS", detail
 
 
-def _correction(facts: Mapping[str, Any]) -> _Made:
+def _correction(facts: Mapping[str, Any]) -> Made:
     code, question = "V14", "Corrected for the number of tests"
     found = facts.get("correction")
     if found is None:
@@ -219,7 +190,7 @@ def _correction(facts: Mapping[str, Any]) -> _Made:
     return code, question, "PASS", detail + (f"; smallest reachable p {smallest:.2g}" if smallest is not None else "")
 
 
-def _ceiling(facts: Mapping[str, Any]) -> _Made:
+def _ceiling(facts: Mapping[str, Any]) -> Made:
     code, question = "V13", "Noise ceiling beside the score"
     found = facts.get("ceiling")
     if found is None:
@@ -231,7 +202,7 @@ def _ceiling(facts: Mapping[str, Any]) -> _Made:
     return code, question, "PASS", detail + (f"; {without} voxels without a ceiling" if without is not None else "")
 
 
-def _nuisance(facts: Mapping[str, Any]) -> _Made:
+def _nuisance(facts: Mapping[str, Any]) -> Made:
     code, question = "V20", "Better than nuisances and simpler models"
     found = facts.get("nuisance")
     if found is None:
@@ -242,7 +213,7 @@ def _nuisance(facts: Mapping[str, Any]) -> _Made:
     return code, question, "PASS" if low > 0 else "FAIL", detail
 
 
-def _reassigned(facts: Mapping[str, Any]) -> _Made:
+def _reassigned(facts: Mapping[str, Any]) -> Made:
     code, question = "V3", "Features on the wrong stimuli do worse"
     found = facts.get("reassigned")
     if found is None:
@@ -256,16 +227,7 @@ def _reassigned(facts: Mapping[str, Any]) -> _Made:
     return code, question, "PASS" if p <= 0.05 else "FAIL", detail
 
 
-def _selection(facts: Mapping[str, Any]) -> _Made:
-    code, question = "V21", "Alpha, layer and the like chosen without the test set"
-    found = facts.get("selection")
-    if found is None:
-        return code, question, "NOT RUN", "not given"
-    detail = f"{', '.join(found['what']) or 'nothing'} chosen on {found['on']}" if found["on"] != "fixed" else "fixed"
-    return code, question, "FAIL" if found["on"] == "test" else "PASS", detail
-
-
-def _subjects(facts: Mapping[str, Any]) -> _Made:
+def _subjects(facts: Mapping[str, Any]) -> Made:
     code, question = "V16", "More than one subject"
     n = facts.get("n_subjects")
     if n is None:
@@ -273,22 +235,3 @@ def _subjects(facts: Mapping[str, Any]) -> _Made:
     if n == 1:
         return code, question, "WARN", "1 subject: nothing is said about the population"
     return code, question, "PASS" if n >= 8 else "WARN", f"{n} subjects" + ("" if n >= 8 else ": report k of n")
-
-
-def _seeds(facts: Mapping[str, Any]) -> _Made:
-    code, question = "V25", "Repeated over seeds"
-    n = facts.get("n_seeds")
-    if n is None:
-        return code, question, "NOT RUN", "number of seeds not given"
-    return code, question, "PASS" if n >= 3 else "WARN", f"{n} seed{'s' if n != 1 else ''}"
-
-
-def _pretraining(facts: Mapping[str, Any]) -> _Made:
-    code, question = "V23", "Stimuli unknown to the language model"
-    year = facts.get("stimuli_public_since")
-    detail = (
-        "publication date of the stimuli not given"
-        if year is None
-        else f"stimuli public since {year}: memorisation possible"
-    )
-    return code, question, "CANNOT TELL", detail

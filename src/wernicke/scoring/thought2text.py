@@ -1,9 +1,9 @@
 """Text metrics as Thought2Text's published table has them (arXiv 2410.07507, evaluation notebook of the authors).
 
 BLEU is NLTK's sentence BLEU with smoothing method 4, averaged; ROUGE is that of the PyPI package ``rouge`` 1.0.1, which
-works on *sets* of n-grams and words. Both are case-sensitive on whitespace tokens. The generated text is cleaned and cut
-to its first sentence, the reference is taken as it stands: published references keep a trailing space, which makes an
-empty word of its own. Scores of this preset compare with that table only.
+works on *sets* of n-grams and words. Both are case-sensitive on whitespace tokens. The generated text is cleaned and
+cut to its first sentence, the reference is taken as it stands: published references keep a trailing space, which makes
+an empty word of its own. Scores of this preset compare with that table only.
 """
 
 from __future__ import annotations

@@ -13,20 +13,19 @@ import re
 _DROPPED = frozenset({'"', "'", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"})
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
 _ABBREVIATIONS = (
-    "mr mrs ms dr prof st ave blvd rd jr sr vs etc inc co corp ltd dept no jan feb mar apr jun jul aug sep sept oct nov "
-    "dec mt ft gen gov sen rep capt col sgt lt"
-).split()
+    "mr|mrs|ms|dr|prof|st|ave|blvd|rd|jr|sr|vs|etc|inc|co|corp|ltd|dept|no|jan|feb|mar|apr|jun|jul|aug|sep|sept|oct"
+    "|nov|dec|mt|ft|gen|gov|sen|rep|capt|col|sgt|lt"
+)
 _TOKEN = re.compile(
-    r"""
+    rf"""
       (?:[a-z]\.)+[a-z]\.?(?![a-z])                           # u.s. a.m.
-    | (?:%s)\.(?=\s+\S)                                       # mr. and the like, not at the end
+    | (?:{_ABBREVIATIONS})\.(?=\s+\S)                         # mr. and the like, not at the end
     | \$|\#(?=\d)|[£€]                                        # currency
     | \d+(?:[.,:/]\d+)+                                       # 3.5 1,000 10:30 1/2
-    | (?:o')?[^\W_]+(?:[-_&/.][^\W_]+)*                          # words, hyphened words, o'clock
-      (?:'(?:s|m|d|re|ve|ll|t)(?![^\W_])|(?<!s)'[^\W\d_]+)?     # ... with a clitic, or an apostrophe within
-    | \.{3}|-+|\S
-    """
-    % "|".join(_ABBREVIATIONS),
+    | (?:o')?[^\W_]+(?:[-_&/.][^\W_]+)*                       # words, hyphened words, o'clock
+      (?:'(?:s|m|d|re|ve|ll|t)(?![^\W_])|(?<!s)'[^\W\d_]+)?   # ... with a clitic, or an apostrophe within
+    | \.\.\.|-+|\S
+    """,
     re.VERBOSE,
 )
 _CLITIC = re.compile(r"(?:n't|'(?:s|m|d|re|ve|ll))$")
