@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 from wernicke.core.errors import InputError
@@ -73,9 +74,10 @@ class Events:
             if name not in self.table.columns:
                 raise InputError("E-META", f"column `{name}` is missing", field="events")
         for name in EVENT_COLUMNS[1:]:
-            values = pd.to_numeric(self.table[name], errors="coerce")
-            if values.isna().any() or (name == "duration_s" and (values < 0).any()):
-                row = int((values.isna() | (values < 0)).to_numpy().argmax())
+            values = pd.to_numeric(self.table[name], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+            bad = ~np.isfinite(values) | ((values < 0) & (name == "duration_s"))
+            if bad.any():
+                row = int(bad.argmax())
                 raise InputError("E-META", f"row {row} holds {self.table[name].iloc[row]!r}, expected seconds",
                                  field=name)  # fmt: skip
 
