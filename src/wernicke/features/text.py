@@ -235,7 +235,7 @@ def _layers(layers: int | Sequence[int] | Literal["all"], n_layers: int) -> list
     if isinstance(layers, str):
         check_option(layers, ("all",), "layers")
         return list(range(n_layers + 1))
-    asked = [layers] if isinstance(layers, (int, np.integer)) else list(layers)
+    asked: list[Any] = list(layers) if isinstance(layers, Sequence | np.ndarray) else [layers]
     if not asked:
         raise InputError("E-CFG", "no layer given", field="layers")
     wanted = []
