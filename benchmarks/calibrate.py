@@ -5,7 +5,7 @@ rates are over independent tests and not over voxels that share features. Prints
 Ends with exit code 1 if the recommended test (block permutation, block length from the data) gives P(p < .05) above
 .065, or, with few nulls, above what .065 explains (99.9 % binomial).
 
-    python benchmarks/calibrate.py --json calibration.json          # 2,000 nulls a row, about 15 CPU minutes
+    python benchmarks/calibrate.py --json calibration.json          # 2,000 nulls a row, about 6 CPU minutes
     python benchmarks/calibrate.py --quick --json calibration.json  # 200 nulls a row
 """
 
@@ -63,14 +63,21 @@ def block_design(rng: np.random.Generator, n_columns: int, n_runs: int = 12, n_s
 
 
 def null_sets(case: str, n_nulls: int, seed: int) -> tuple[list[Pair], np.ndarray | None]:
-    """Data sets of one case, each (prediction, response), and its run labels. One column a set but for `mixed`."""
+    """Data sets of one case, each (prediction, response), and its run labels.
+
+    One column a set, but for "mixed" (50 columns, coefficients uniform from .2 to .95) and "slow fifth" (50 columns,
+    of which the first ten, the ones judged, have .95 in both series and the others .6).
+    """
     rng = derive_rng(seed, "calibrate", case)
     kind, _, n_samples = case.partition(" n ")
-    if kind == "mixed":
+    if kind in ("mixed", "slow fifth"):
         sets = []
-        for _ in range(max(1, n_nulls // 50)):
-            phi = rng.uniform(0.2, 0.95, (2, 50))
-            sets.append(tuple(autoregressive(rng, phi[i], int(n_samples), 50) for i in (0, 1)))
+        for _ in range(max(1, n_nulls // (50 if kind == "mixed" else 10))):
+            phi = rng.uniform(0.2, 0.95, (2, 50)) if kind == "mixed" else np.repeat([[0.95, 0.6]], [10, 40], axis=1)
+            first, second = (np.broadcast_to(phi, (2, 50))[i] for i in (0, 1))
+            sets.append(
+                (autoregressive(rng, first, int(n_samples), 50), autoregressive(rng, second, int(n_samples), 50))
+            )
         return sets, None
     if kind.startswith("block design"):
         phi = float(kind.rsplit(" ", 1)[1])
@@ -88,6 +95,7 @@ def null_sets(case: str, n_nulls: int, seed: int) -> tuple[list[Pair], np.ndarra
 def run_case(case: str, n_nulls: int, seed: int) -> list[dict[str, object]]:
     """Rows of one case: one a method, with the rates over its independent nulls."""
     sets, runs = null_sets(case, n_nulls, seed)
+    judged = 10 if case.startswith("slow fifth") else None
     lengths: list[int | None] = []
     for prediction, response in sets:
         try:
@@ -122,10 +130,13 @@ def run_case(case: str, n_nulls: int, seed: int) -> list[dict[str, object]]:
     }
     rows = []
     for name, p_of in methods.items():
-        p = np.concatenate([p_of(i) for i in tqdm(range(len(sets)), desc=f"{case}: {name}", disable=None, leave=False)])
+        p = np.concatenate(
+            [p_of(i)[:judged] for i in tqdm(range(len(sets)), desc=f"{case}: {name}", disable=None, leave=False)]
+        )
         rows.append(summarise(case, name, p, lengths))
     everything = [np.concatenate(side, axis=1) for side in zip(*sets, strict=True)]
     p = pooled_p(columnwise_correlation(*everything), pooled_block_null(*everything), corrected=False)
+    p = np.concatenate([part[:judged] for part in np.split(p, len(sets))])
     rows.append(summarise(case, "pooled null, blocks of 10 (drama2brain, faithful)", p, lengths))
     return rows
 
@@ -168,7 +179,7 @@ def benchmark_rows(rows: list[dict[str, object]], n_nulls: int, seed: int) -> li
 
 
 CASES = ("AR .8/.6 n 1452", "AR .8/.6 n 7737", "AR .95/.8 n 1452", "AR .95/.8 n 7737", "block design, AR .8",
-         "block design, AR .95", "mixed n 1452", "mixed n 7737")  # fmt: skip
+         "block design, AR .95", "mixed n 1452", "mixed n 7737", "slow fifth n 1452", "slow fifth n 7737")  # fmt: skip
 QUICK_CASES = ("AR .8/.6 n 1452", "AR .95/.8 n 7737", "block design, AR .8")
 
 

@@ -50,6 +50,16 @@ def test_block_length_covers_three_times_of_the_slower_series():
         assert 3 * 19 * 0.95 <= block_length(*pair) <= 3 * 19 * 1.3
 
 
+def test_a_slow_fifth_of_the_voxels_sets_the_length_and_noise_does_not():
+    rng = np.random.default_rng(8)
+    fast, slow = autoregressive(rng, [0.6], 7737, 40), autoregressive(rng, [0.95], 7737, 10)
+    response = rng.standard_normal((7737, 50))
+    assert 0.8 * 117 <= block_length(np.hstack([fast, slow]), response) <= 1.3 * 117
+    alike = autoregressive(rng, [0.8], 1452, 200)
+    assert np.quantile(integrated_autocorrelation_time(alike), 0.95) > 9 * 1.1
+    assert 0.9 * 27 <= block_length(alike, rng.standard_normal((1452, 200))) <= 1.15 * 27
+
+
 def test_block_length_is_stretched_to_leave_few_samples_over():
     rng = np.random.default_rng(5)
     prediction, response = (autoregressive(rng, [0.8], 1452, 30) for _ in range(2))

@@ -24,17 +24,18 @@ def independent_p(seed, first, second, n_samples, n_nulls, **options):
             signal.lfilter([1.0], [1.0, -phi], e)[600:, None] for phi, e in zip((first, second), noise, strict=True)
         )
         try:
-            p.append(permutation_test(x, y, n_permutations=199, seed=i, **options).p[0])
+            p.append(permutation_test(x, y, n_permutations=99, seed=i, **options).p[0])
         except InputError as error:
-            assert error.code == "E-SIZE"
+            if error.code != "E-SIZE":
+                raise
     return np.array(p)
 
 
 @pytest.mark.parametrize(("first", "second"), [(0.8, 0.6), (0.95, 0.8)])
 @pytest.mark.parametrize("method", ["block", "normal"])
 def test_recommended_length_holds_the_rate(first, second, method):
-    p = independent_p(0, first, second, 1452, 400, method=method)
-    assert len(p) >= 340
+    p = independent_p(0, first, second, 1452, 300, method=method)
+    assert len(p) >= 255
     low, high = stats.binom.ppf([0.001, 0.999], len(p), 0.05)
     assert low <= (p <= 0.05).sum() <= high
     assert stats.kstest(p, "uniform").pvalue > 0.001

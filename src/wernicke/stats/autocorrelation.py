@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from wernicke.core.checks import check_matrix
 from wernicke.core.errors import InputError
@@ -16,10 +17,10 @@ TIMES_PER_BLOCK = 3.0
 """A block is at least this many integrated autocorrelation times long."""
 MINIMUM_BLOCKS = 10
 """Fewer blocks than this cannot give a usable null distribution."""
-MAXIMUM_BLOCKS = 256
+MAXIMUM_BLOCKS = 128
 """More blocks bring no precision; longer ones are safer, and keep the Gram matrices of the test small."""
-VOXEL_QUANTILE = 0.75
-"""One length serves all voxels: this quantile of their autocorrelation times."""
+VOXEL_QUANTILE = 0.95
+"""One length serves all voxels: this quantile of their autocorrelation times, less the quantile of its noise."""
 
 _MAXIMUM_ORDER = 20
 _MAXIMUM_COLUMNS = 2000
@@ -106,13 +107,14 @@ def _burg_time(series: list[np.ndarray], resolution: np.ndarray) -> np.ndarray:
 def block_length(prediction: Any, response: Any, runs: Sequence[Any] | np.ndarray | None = None) -> int:
     """Block length in samples for permuting `prediction` against `response`.
 
-    For each voxel the slower of the two series counts; the 75 % quantile over voxels (at most 2,000, evenly
-    spaced) is the common autocorrelation time, because shared permutations, which the maximum statistic needs,
-    have one length. A voxel three times slower than that still has blocks of one of its own times; see
-    ``docs/calibration.md`` for what that costs. The length is three such times, at least n_samples / 256, and is then
-    stretched as far as the number of complete blocks stays the same, so that few samples are left over. Where runs
-    are too short for that, whole runs are the blocks (cut to the shortest run), if this keeps nine tenths of the
-    samples: between runs there is no dependence to be kept.
+    For each voxel the slower of the two series counts. One length serves all voxels, because shared permutations,
+    which the maximum statistic needs, have one: the 95 % quantile over voxels (at most 2,000, evenly spaced), less
+    what estimation noise alone adds to that quantile (relative standard error sqrt(time / n_samples), as for AR(1)).
+    Voxels beyond it are at most a twentieth and have somewhat too many false positives; ``docs/calibration.md``
+    has the figures. The length is three such times, at least n_samples / 128, and is then stretched as far as the
+    number of complete blocks stays the same, so that few samples are left over. Where runs are too short for that,
+    whole runs are the blocks (cut to the shortest run), if this keeps nine tenths of the samples: between runs
+    there is no dependence to be kept.
 
     Parameters
     ----------
@@ -140,7 +142,7 @@ def block_length(prediction: Any, response: Any, runs: Sequence[Any] | np.ndarra
     slower = slower[np.isfinite(slower)]
     if slower.size == 0:
         raise InputError("E-CONST", "no voxel varies in both prediction and response", field="prediction")
-    time = max(1.0, float(np.quantile(slower, VOXEL_QUANTILE)))
+    time = _common_time(slower, n_samples)
     lengths = segment_lengths(segments)
     wanted = int(np.ceil(max(TIMES_PER_BLOCK * time, n_samples / MAXIMUM_BLOCKS)))
     if (lengths // wanted).sum() >= MINIMUM_BLOCKS:
@@ -153,9 +155,20 @@ def block_length(prediction: Any, response: Any, runs: Sequence[Any] | np.ndarra
         f"{(lengths // wanted).sum()} blocks of {wanted} samples fit (3 x the autocorrelation time of {time:.1f}), "
         f"expected at least {MINIMUM_BLOCKS}",
         field="block_length",
-        hint="test on more samples or remove slow drifts (high-pass) from responses and features; with fewer blocks "
-        "a p value means nothing",
+        hint="test on more samples, remove slow drifts (high-pass) from responses and features, leave out the slowest "
+        "voxels, or state block_length",
     )
+
+
+def _common_time(times: np.ndarray, n_samples: int) -> float:
+    """Upper quantile of the voxels' times without the upward pull of their estimation noise; at least 1.
+
+    Of V equal voxels the quantile lies about norm.ppf(rank) standard errors above the common value (Blom 1958); a
+    single voxel is taken as it is.
+    """
+    time = float(np.quantile(times, VOXEL_QUANTILE))
+    rank = (VOXEL_QUANTILE * (times.size - 1) + 1 - 0.375) / (times.size + 0.25)
+    return max(1.0, time / (1.0 + float(stats.norm.ppf(rank)) * np.sqrt(time / n_samples)))
 
 
 def _stretch(length: int, lengths: np.ndarray) -> int:
