@@ -104,7 +104,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 scalars = (
     st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats(allow_nan=False, allow_infinity=False)
     | texts | st.sampled_from(["1e-4", "007", "NO", "0x1F", "0o7", "~", "null", "", "1.", "-", "- a", "a: b", "<<", "=",
-                       ".5", ".inf", "1_0", "12:30", "2026-01-01", "#x", "a #b", "\tx", " x ", "x\n", "\n", "!x"])
+                       ".5", ".inf", "1_0", "12:30", "2026-01-01", "a #b", "\tx", "a\x85b", "\u2028", " x ", "x\n"])
 )  # fmt: skip
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3), max_leaves=8

@@ -200,6 +200,29 @@ def test_a_second_step_is_added(tmp_path: Path) -> None:
     assert not finish(tmp_path)
 
 
+def test_a_later_step_does_not_hide_damage(tmp_path: Path) -> None:
+    finish(tmp_path)
+    (tmp_path / "scores.json").write_text("[]")
+    with RunFolder.open(tmp_path, step="report") as run:
+        run.write_text("report.html", "page")
+        run.finish()
+        assert [fault for fault in run.verify() if "scores.json" in fault]
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", '{"schema": "wernicke-run/1", "seed": 0}', "{", '{"schema": "wernicke-run/2", "seed": 0}',
+                '{"schema": "wernicke-run/1", "seed": 0, "steps": {"encode": 1}, "files": {}}',
+                '{"schema": "wernicke-run/1", "seed": 0, "steps": {}, "files": {"a": 1}}'],
+)  # fmt: skip
+def test_a_damaged_manifest_is_one_clear_error(tmp_path: Path, content: str) -> None:
+    finish(tmp_path)
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(InputError, match=r"E-(FMT|HDR) .*manifest\.json"):
+        finish(tmp_path)
+    assert (tmp_path / "manifest.json").read_text() == content
+    assert inspect_run(tmp_path)["state"] == "damaged"
+
+
 def test_files_by_other_writers(tmp_path: Path) -> None:
     with RunFolder.create(tmp_path, config=CONFIG, seed=0) as run:
         with run.atomic_path("figures/map.png") as temporary:

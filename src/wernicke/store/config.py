@@ -186,6 +186,15 @@ for _pattern in (_INT, _FLOAT, _NONFINITE):
     _Dumper.add_implicit_resolver(_TAG + "float", re.compile(f"^(?:{_pattern.pattern})$"), list("-+.0123456789"))
 
 
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # PyYAML writes Unicode's line separators as they are and reads them as line ends, unless in double quotes.
+    separators = any(separator in text for separator in "\x85\u2028\u2029")
+    return dumper.represent_scalar(_TAG + "str", text, style='"' if separators else None)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
 def dump_yaml(config: Mapping[str, Any]) -> str:
     """Return a config as YAML text that `parse_yaml` reads back as the same plain values, keys in the given order."""
     return yaml.dump(to_plain(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -13,11 +14,13 @@ from typing import Any
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
+@functools.cache
 def wernicke_version() -> str:
     """Return the installed version of this package."""
     return importlib.metadata.version("wernicke")
 
 
+@functools.cache  # installed packages do not change under a running process
 def package_versions() -> dict[str, str]:
     """Return the version of each package that wernicke's metadata names, where installed (no developers' tools)."""
     versions = {}
@@ -42,7 +45,7 @@ def describe_environment() -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
         "cpu_count": os.cpu_count(),
-        "packages": package_versions(),
+        "packages": dict(package_versions()),
         "threads": count_threads(),
     }
 

@@ -31,26 +31,31 @@ import numpy as np
 
 from wernicke.core.errors import InputError
 from wernicke.store import files
-from wernicke.store.atomic import fsync_file
 from wernicke.store.config import dump_yaml, load_yaml, parse_yaml
 from wernicke.store.files import PathLike
-from wernicke.store.fingerprint import fingerprint
 from wernicke.store.lines import append_line, cut_torn_line, read_lines, write_lines
-from wernicke.store.lock import LOCK, FolderLock
+from wernicke.store.lock import FolderLock
+from wernicke.store.manifest import (
+    BEGUN,
+    CONFIG,
+    HISTORY,
+    MANIFEST,
+    METRICS,
+    OWN,
+    SCHEMA,
+    find_foreign,
+    is_run,
+    read_manifest,
+    read_record,
+    unlist,
+    write_manifest,
+)
 from wernicke.store.plain import find_differences, shorten
-from wernicke.store.provenance import describe_environment, utc_now, wernicke_version
-from wernicke.store.sealed import compare_files, describe_file, is_inside, remove_leftovers
+from wernicke.store.provenance import utc_now, wernicke_version
+from wernicke.store.sealed import compare_files, is_inside, remove_leftovers
 from wernicke.store.secret import check_no_secret, redact_command
 
 log = logging.getLogger(__name__)
-
-SCHEMA = "wernicke-run/1"
-CONFIG = "config.yaml"
-MANIFEST = "manifest.json"
-METRICS = "metrics.jsonl"
-HISTORY = "history.jsonl"
-_BEGUN = ".wernicke-run.json"  # what the run is, from its first moment on; the manifest exists only once it is done
-_OWN = {CONFIG, MANIFEST, HISTORY, _BEGUN, LOCK}
 
 
 class RunFolder:
@@ -124,15 +129,26 @@ class RunFolder:
         folder = Path(path).absolute()
         if not folder.is_dir():
             raise InputError("E-REF", "no such run folder", path=path)
-        if not _is_run(folder):
+        if not is_run(folder):
             raise InputError("E-REF", f"not a run folder (neither {MANIFEST} nor an unfinished run in it)", path=path)
         return cls(folder, step, redact_command(command))
 
     def __enter__(self) -> RunFolder:
-        if self._new is None:
-            self._take_lock()
-        else:
-            self._begin(self._new)
+        if self._new is not None:
+            self._check_place()
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError("E-REF", f"cannot be made: {error.strerror}", path=self.folder) from error
+        self._lock = FolderLock(self.folder).__enter__()
+        try:
+            for folder in [self.folder, *(item for item in self.folder.rglob("*") if item.is_dir())]:
+                remove_leftovers(folder)
+            if self._new is not None:
+                self._begin(self._new)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
@@ -142,48 +158,24 @@ class RunFolder:
             self._lock.__exit__(kind, error, trace)
             self._lock = None
 
-    def _take_lock(self) -> None:
-        lock = FolderLock(self.folder)
-        lock.__enter__()
-        self._lock = lock
-        remove_leftovers(self.folder)
-
-    def _begin(self, new: Mapping[str, Any]) -> None:
-        self._check_place()
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError("E-REF", f"cannot be made: {error.strerror}", path=self.folder) from error
-        self._take_lock()
-        try:
-            self._check_place()
-            if _is_run(self.folder):
-                self._check_same(new)
-            else:
-                files.write_text(self.folder / CONFIG, dump_yaml(new["config"]))
-                files.write_json(self.folder / _BEGUN, {"schema": SCHEMA, "seed": new["seed"], "steps": {}})
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-
     def _check_place(self) -> None:
         """Refuse, without touching it, a path that is a file or a folder with something else in it."""
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError("E-CFG", "is a file, expected a new or empty folder for the run", path=self.folder)
-        if not self.folder.is_dir() or _is_run(self.folder):
-            return
-        # A process that died right after it made the folder leaves these.
-        ours = {LOCK, CONFIG}
-        content = [i.name for i in self.folder.iterdir() if i.name not in ours and not i.name.startswith(".tmp-")]
-        if content or (self.folder / CONFIG).exists() and not (self.folder / LOCK).exists():
+        foreign = find_foreign(self.folder) if self.folder.is_dir() and not is_run(self.folder) else None
+        if foreign is not None:
             raise InputError(
-                "E-CFG", f"folder is not empty and holds no run ({(content or [CONFIG])[0]} is in it)",
-                path=self.folder, hint="nothing was changed; choose a new folder",
+                "E-CFG", f"folder is not empty and holds no run ({foreign} is in it)", path=self.folder,
+                hint="nothing was changed; choose a new folder",
             )  # fmt: skip
 
-    def _check_same(self, new: Mapping[str, Any]) -> None:
-        found = {"config": self.config, "seed": self.seed}
-        differences = find_differences(found, dict(new))
+    def _begin(self, new: Mapping[str, Any]) -> None:
+        self._check_place()  # again, now that nobody else can begin here
+        if not is_run(self.folder):
+            files.write_text(self.folder / CONFIG, dump_yaml(new["config"]))
+            files.write_json(self.folder / BEGUN, {"schema": SCHEMA, "seed": new["seed"], "steps": {}})
+            return
+        differences = find_differences({"config": self.config, "seed": self.seed}, dict(new))
         if differences:
             raise InputError(
                 "E-CFG", f"holds a run of other settings: {shorten(differences)}", path=self.folder,
@@ -199,22 +191,14 @@ class RunFolder:
 
     @property
     def seed(self) -> int:
-        if self._new is not None and not _is_run(self.folder):
+        if self._new is not None and not is_run(self.folder):
             return int(self._new["seed"])
-        return int(self._record()["seed"])
+        return int(read_record(self.folder)["seed"])
 
     @property
     def manifest(self) -> dict[str, Any] | None:
         """The manifest, or None while no step is finished."""
-        path = self.folder / MANIFEST
-        return files.read_json(path) if path.is_file() else None
-
-    def _record(self) -> dict[str, Any]:
-        path = self.folder / (_BEGUN if (self.folder / _BEGUN).is_file() else MANIFEST)
-        record = files.read_json(path)
-        if not isinstance(record, dict) or record.get("schema") != SCHEMA or not isinstance(record.get("seed"), int):
-            raise InputError("E-HDR", f"not the record of a run of schema {SCHEMA}", path=path)
-        return record
+        return read_manifest(self.folder)
 
     def path(self, name: str) -> Path:
         """Return the path of a file in the folder; a name that leads out of it is refused (E-UNSAFE)."""
@@ -241,18 +225,11 @@ class RunFolder:
     # Writing -----------------------------------------------------------------------------------------------------
 
     def _before_writing(self, name: str) -> Path:
-        """Take from the manifest what is about to change, so that a kill in between leaves it true."""
         path = self.path(name)
-        if name in _OWN:
+        if name in OWN:
             raise ValueError(f"{name} is written by the run folder itself")
         self._reopen()
-        manifest = self.manifest
-        if manifest is not None and (self.step in manifest["steps"] or name in manifest["files"]):
-            manifest["steps"].pop(self.step, None)
-            manifest["files"] = {
-                file: entry for file, entry in manifest["files"].items() if file != name and entry["step"] != self.step
-            }
-            files.write_json(self.folder / MANIFEST, manifest)
+        unlist(self.folder, self.step, name)
         return path
 
     def _reopen(self) -> None:
@@ -363,9 +340,9 @@ class RunFolder:
 
     def _check_begun(self) -> None:
         """Compare an unfinished step with what it was begun with; remember that for the next time."""
-        if self._lock is None or not (self.folder / _BEGUN).is_file():
+        if self._lock is None or not (self.folder / BEGUN).is_file():
             return
-        record = self._record()
+        record = read_record(self.folder)
         begun = record["steps"].get(self.step)
         if begun is not None:
             differences = find_differences(
@@ -380,7 +357,7 @@ class RunFolder:
                 log.warning("the code has changed since step `%s` in %s was begun", self.step, self.folder)
         if begun != self._identity:
             record["steps"][self.step] = self._identity
-            files.write_json(self.folder / _BEGUN, record)
+            files.write_json(self.folder / BEGUN, record)
 
     def finish(self, *, inputs: Mapping[str, str] | None = None, code: str | None = None) -> None:
         """Write the manifest: from now on this step is done.
@@ -392,42 +369,14 @@ class RunFolder:
             self._identity["inputs"] = dict(inputs)
         if code is not None:
             self._identity["code"] = code
-        previous = self.manifest or {}
-        listed = previous.get("files", {})
-        entries = {}
-        for name in self._result_files():
-            owner = listed[name]["step"] if name in listed else self.step
-            entries[name] = {**describe_file(self.folder / name), "step": owner}
-            fsync_file(self.folder / name)
-        steps = {**previous.get("steps", {}), self.step: {"command": self._command, **self._identity}}
-        config = self.config
-        manifest = {
-            "schema": SCHEMA, "wernicke": wernicke_version(), "seed": self.seed, "config": config,
-            "config_fingerprint": fingerprint(config), "steps": steps, "environment": describe_environment(),
-            "files": entries,
-        }  # fmt: skip
-        files.write_json(self.folder / MANIFEST, manifest)
+        identity = {"command": self._command, **self._identity}
+        write_manifest(self.folder, self.manifest or {}, self.step, identity, self.config, self.seed)
         self._note("finish")
         log.info("wrote %s", self.folder / MANIFEST)
 
-    def _result_files(self) -> list[str]:
-        found = []
-        for item in self.folder.rglob("*"):
-            name = item.relative_to(self.folder).as_posix()
-            # Checkpoints have manifests of their own and come and go.
-            skipped = any(part.startswith((".", "ckpt-")) for part in Path(name).parts)
-            if item.is_file() and not skipped and name not in (MANIFEST, HISTORY):
-                found.append(name)
-        return sorted(found)
-
     def _note(self, event: str) -> None:
-        note = {
-            "event": event,
-            "step": self.step,
-            "command": self._command,
-            "utc": utc_now(),
-            "code": self._identity["code"],
-        }
+        code = self._identity["code"]
+        note = {"event": event, "step": self.step, "command": self._command, "code": code, "utc": utc_now()}
         cut_torn_line(self.folder / HISTORY)
         append_line(self.folder / HISTORY, note)
 
@@ -436,23 +385,7 @@ class RunFolder:
         manifest = self.manifest
         if manifest is None:
             return [f"{self.folder}: unfinished, no {MANIFEST}"]
-        if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA or "files" not in manifest:
-            return [f"{self.folder / MANIFEST}: not a manifest of schema {SCHEMA}"]
         faults = compare_files(self.folder, manifest["files"])
-        if self.config != manifest["config"]:
+        if self.config != manifest.get("config"):
             faults.append(f"{self.folder / CONFIG}: differs from the manifest's config")
         return faults
-
-
-def _is_run(folder: Path) -> bool:
-    return (folder / _BEGUN).is_file() or _has_manifest(folder / MANIFEST)
-
-
-def _has_manifest(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    try:
-        manifest = files.read_json(path)
-    except InputError:  # somebody else's file of that name
-        return False
-    return isinstance(manifest, dict) and manifest.get("schema") == SCHEMA
