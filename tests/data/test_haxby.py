@@ -326,6 +326,16 @@ def test_values_that_cannot_be(nilearn_root, caplog):
     refused("E-SHAPE", nilearn_root)
 
 
+def test_a_run_that_occurs_twice(nilearn_root):
+    path = nilearn_root / "subj2" / "bold.nii.gz"
+    image = nibabel.load(path)
+    values = np.asarray(image.dataobj).copy()
+    values[..., 12:] = values[..., :12]
+    nibabel.save(nibabel.Nifti1Image(values, image.affine, image.header), path)
+    assert "runs 0 and 1 are identical" in refused("E-META", nilearn_root)
+    assert set(load_haxby(nilearn_root, leave_out_runs=(1,)).recordings["2"].runs) == {0}
+
+
 def test_damaged_files(nilearn_root):
     path = nilearn_root / "subj2" / "bold.nii.gz"
     whole = path.read_bytes()

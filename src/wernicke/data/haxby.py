@@ -23,6 +23,7 @@ from wernicke.core.errors import InputError
 from wernicke.core.recording import Recording
 from wernicke.core.study import Events, Source, Stimuli, Study
 from wernicke.data.nifti import check_tr, read_header, read_mask, read_series
+from wernicke.store.fingerprint import fingerprint_array
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +102,8 @@ def load_haxby(
     ------
     InputError
         E-REF (absent file or folder), E-SHAPE (label file, motion file or mask do not fit), E-META (unknown label, a
-        run with no stimulus, repetition time, empty mask, mask elsewhere), and what `read_header` raises.
+        run with no stimulus, two equal runs, repetition time, empty mask, mask elsewhere), and what `read_header`
+        raises.
     """
     folder, subject, label_file = _locate(root, subject)
     header = read_header(folder / "bold.nii.gz")
@@ -117,6 +119,7 @@ def load_haxby(
     values = read_series(header, voxels)
     if not kept.all():
         values, samples = values[kept], samples[kept].reset_index(drop=True)
+    _refuse_copies(values, samples["run"].to_numpy(), header.path)
     recording = Recording(subject, values, samples, units=voxels, tr_s=tr_s)
     catalogue = pd.DataFrame({"stimulus_id": CATEGORIES, "label": CATEGORIES})
     return Study({subject: recording}, Stimuli(catalogue), SOURCE, Events(_blocks(samples, tr_s)))
@@ -181,7 +184,7 @@ def _mask_file(folder: Path, mask: str | os.PathLike[str] | None, label_file: Pa
 def _samples(path: Path, subject: str, n_volumes: int, tr_s: float) -> pd.DataFrame:
     """Read one label and one run a volume."""
     try:
-        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line.split() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise InputError("E-FMT", f"not text in UTF-8 ({error.reason})", path=path) from None
     if lines and lines[0] == ["labels", "chunks"]:
@@ -251,6 +254,16 @@ def _kept_rows(samples: pd.DataFrame, leave_out_runs: Sequence[int], path: Path)
             raise InputError("E-META", f"run {run} shows no stimulus: all {len(rows)} volumes are rest", path=path,
                              hint=f"leave it out: leave_out_runs=({run},)")  # fmt: skip
     return kept
+
+
+def _refuse_copies(values: np.ndarray, runs: np.ndarray, path: Path) -> None:
+    """A run that occurs twice would stand on both sides of every split."""
+    seen: dict[str, int] = {}
+    for run in pd.unique(runs):
+        first = seen.setdefault(fingerprint_array(values[runs == run]), run)
+        if first != run:
+            raise InputError("E-META", f"runs {first} and {run} are identical, value by value", path=path,
+                             hint=f"if one is a copy, leave it out: leave_out_runs=({run},)")  # fmt: skip
 
 
 def _blocks(samples: pd.DataFrame, tr_s: float) -> pd.DataFrame:

@@ -167,15 +167,17 @@ def check_tr(header: NiftiHeader, expected_s: float | None) -> float:
     InputError
         E-META when the header has none and none is expected, or the two differ by over 1 ms.
     """
-    if expected_s is None and not header.tr_s > 0:
-        raise InputError("E-META", f"found a repetition time of {header.tr_s:g} s, expected above 0", path=header.path,
-                         field="pixdim[4]", hint="state it: tr_s=...")  # fmt: skip
-    if expected_s is None:
-        return header.tr_s
-    if not abs(header.tr_s - expected_s) <= 1e-3:
-        raise InputError("E-META", f"found a repetition time of {header.tr_s:g} s, expected {expected_s:g} s",
-                         path=header.path, field="pixdim[4]")  # fmt: skip
-    return expected_s
+    wanted = "above 0" if expected_s is None else f"{expected_s:g} s"
+    fits = header.tr_s > 0 if expected_s is None else abs(header.tr_s - expected_s) <= 1e-3
+    if not fits:
+        raise InputError(
+            "E-META",
+            f"found a repetition time of {header.tr_s:g} s, expected {wanted}",
+            path=header.path,
+            field="pixdim[4]",
+            hint="if the header is known to be wrong, state the true one: tr_s=...",
+        )
+    return header.tr_s if expected_s is None else expected_s
 
 
 def _present(path: str | os.PathLike[str]) -> Path:
