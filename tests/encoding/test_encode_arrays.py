@@ -10,7 +10,7 @@ import pytest
 import wernicke
 from wernicke.core.errors import InputError
 
-N_RUNS, N_TR, TR_S = 5, 90, 2.0
+N_RUNS, N_TR, TR_S = 8, 90, 2.0
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,8 @@ def simulated() -> dict[str, Any]:
     features = np.zeros((len(runs), 12))
     conditions = np.full(len(runs), "rest", dtype=object)
     for run in range(N_RUNS):
-        for k, condition in enumerate(rng.permutation(4)):
-            rows = run * N_TR + 6 + 21 * k + np.arange(12)
+        for k, condition in enumerate([*rng.permutation(4), *rng.permutation(4)]):
+            rows = run * N_TR + 4 + 10 * k + np.arange(6)
             features[rows], conditions[rows] = table[condition], "abcd"[condition]
     noise = rng.standard_normal((len(runs), 30))
     for t in range(1, len(runs)):
@@ -88,7 +88,9 @@ def test_without_conditions_the_ceiling_is_none_and_says_why(simulated: dict[str
 
 def test_two_bands(simulated: dict[str, Any], result: Any) -> None:
     noise = np.random.default_rng(3).standard_normal((N_RUNS * N_TR, 8))
-    found = encode({**simulated, "features": {"sentences": simulated["features"], "noise": noise}})
+    found = encode(
+        {**simulated, "features": {"sentences": simulated["features"], "noise": noise}}, n_iter=5, alphas=(1.0, 100.0)
+    )
     assert (found.r[:5] > 0.3).all()
 
 
@@ -113,7 +115,7 @@ def test_wide_features_cost_no_more_than_their_rank(simulated: dict[str, Any], r
     ("changes", "message"),
     [
         ({"runs": np.zeros(N_RUNS * N_TR, int)}, "E-SPLIT.*found 1 run"),
-        ({"runs": np.arange(N_RUNS * N_TR) % 5}, "E-META runs: a run is split"),
+        ({"runs": np.arange(N_RUNS * N_TR) % 8}, "E-META runs: a run is split"),
         ({"runs": np.zeros(3)}, "E-SHAPE runs"),
         ({"conditions": ["a"] * 7}, "E-SHAPE conditions"),
         ({"delays_s": (2, 3)}, "E-CFG delays_s: found 3 s, which is 1.500 TR"),
@@ -122,7 +124,7 @@ def test_wide_features_cost_no_more_than_their_rank(simulated: dict[str, Any], r
         ({"alphas": (1.0, -1.0)}, "E-CFG alphas"),
         ({"responses": np.zeros((N_RUNS * N_TR, 3))}, "E-CONST.*all 3 voxels"),
         ({"responses": np.zeros(9)}, "E-SHAPE responses"),
-        ({"features": np.zeros((9, 2))}, "E-SHAPE features: found 9 rows, expected 450"),
+        ({"features": np.zeros((9, 2))}, "E-SHAPE features: found 9 rows, expected 720"),
     ],
 )
 def test_wrong_input_is_one_clear_message(simulated: dict[str, Any], changes: dict[str, Any], message: str) -> None:

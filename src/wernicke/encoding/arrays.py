@@ -145,6 +145,7 @@ def encode(
     conditions: Sequence[Hashable] | np.ndarray | None = None,
     baseline: Hashable = "rest",
     alphas: Sequence[float] = DEFAULT_ALPHAS,
+    n_iter: int = 20,
     n_permutations: int = 999,
     seed: int = 0,
     splits: Sequence[Split] | None = None,
@@ -172,6 +173,8 @@ def encode(
     baseline : hashable
     alphas : sequence of float
         Grid of penalties, for features scaled to a total variance of 1 in each fold's training rows.
+    n_iter : int
+        Random draws of the bands' balance in banded ridge; without effect on one band.
     n_permutations : int
     seed : int
     splits : sequence of Split, optional
@@ -206,7 +209,9 @@ def encode(
     bands = delayed_bands(features, runs, delays_tr)
     varies = _varying(responses, runs)
     kept = responses[:, varies]
-    held_out = predict_left_out_runs(bands, kept, runs, alphas, seed=seed, splits=splits, progress="encode")
+    held_out = predict_left_out_runs(
+        bands, kept, runs, alphas, seed=seed, n_iter=n_iter, splits=splits, progress="encode"
+    )
     test = permute_predictions(held_out.predictions, kept, runs, n_permutations=n_permutations, seed=seed)
     by_run = correlation_by_run(held_out.predictions, kept, runs)
     spread = _Spread(varies)
