@@ -2,13 +2,11 @@
 
 Notable choices
 ---------------
-- Only the projector is trained; the LLM is frozen and stays in evaluation mode.
-- The prompt's prefix runs through the LLM once; its keys and values are reused by every batch, in training too, where
-  no gradient could reach it.
-- Rows are padded on the left, masked by their length and never by a token's id: with pad = eos, as many LLMs have it,
-  masking by id deletes the end-of-turn tokens inside the prompt and cuts as many real tokens.
+- Only the projector is trained. The LLM is no part of the module: neither moved, saved nor synchronised with it.
 - Only the answer's tokens are in the loss; the last of them is the end-of-turn token.
 - Greedy unless told otherwise; what the LLM's own ``generation_config`` asks for (sampling, penalties) is set aside.
+- A linear projector can begin where the texts lie in the LLM's own input space (`begin_from_texts`), from which a few
+  dozen steps suffice.
 
 References
 ----------
@@ -29,14 +27,17 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import DynamicCache, GenerationConfig
+from transformers import GenerationConfig
 
 from wernicke.core.checks import check_file, check_matrix, check_range, suggest
 from wernicke.core.errors import InputError
 from wernicke.decoding.prompt import Prompt
-from wernicke.store.files import atomic_path, read_json, write_json
+from wernicke.decoding.splice import Splicer
+from wernicke.pretrained.llm import LanguageModel
+from wernicke.store.files import read_json, save_tensors, write_json
 
-DEFAULT_MESSAGES = ({"role": "user", "content": "<brain> Describe what is seen in one sentence:"},)
+# What comes after the soft tokens is computed for every row, what comes before only once.
+DEFAULT_MESSAGES = ({"role": "user", "content": "Describe what is seen in one sentence: <brain>"},)
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,9 @@ class Bridge(nn.Module):
     Parameters
     ----------
     config : BridgeConfig
-    llm : PreTrainedModel
-        Any causal LLM of transformers; its parameters are frozen here.
-    tokenizer : PreTrainedTokenizerBase
-        Its tokenizer; a pad token is not needed.
+    llm : LanguageModel
+        Any causal LLM (`wernicke.pretrained.llm.load_llm`); a pad token is not needed. The projector is made on its
+        device, in float32.
 
     Raises
     ------
@@ -90,37 +90,65 @@ class Bridge(nn.Module):
         E-CFG: a prompt without the placeholder, or longer than the LLM's context.
     """
 
-    def __init__(self, config: BridgeConfig, llm: Any, tokenizer: Any) -> None:
+    def __init__(self, config: BridgeConfig, llm: LanguageModel) -> None:
         super().__init__()
         self.config = config
-        self.llm = llm.requires_grad_(False).eval()
-        self.tokenizer = tokenizer
-        self.prompt = Prompt(tokenizer, config.messages, config.placeholder, config.label_slot)
-        self.d_llm = int(llm.get_input_embeddings().weight.shape[1])
+        self.llm = llm
+        self.prompt = Prompt(llm.tokenizer, config.messages, config.placeholder, config.label_slot)
+        self._splicer = Splicer(llm.model, self.prompt, llm.max_positions)
+        # What was published may differ from `hidden_size`: some models embed in another width.
+        self.d_llm = int(llm.model.get_input_embeddings().weight.shape[1])
         width = config.n_tokens * self.d_llm
         self.projector: nn.Module
         if config.d_hidden is None:
-            self.projector = nn.Linear(config.d_in, width)
+            self.projector = nn.Linear(config.d_in, width, device=llm.device)
         else:
             self.projector = nn.Sequential(
-                nn.Linear(config.d_in, config.d_hidden), nn.GELU(), nn.Linear(config.d_hidden, width)
+                nn.Linear(config.d_in, config.d_hidden, device=llm.device),
+                nn.GELU(),
+                nn.Linear(config.d_hidden, width, device=llm.device),
             )
-        self._prefix: tuple[Tensor, list[tuple[Tensor, Tensor]]] | None = None
-        self._check_context(len(self.prompt.prefix_ids) + config.n_tokens, "the prompt")
-
-    def train(self, mode: bool = True) -> Bridge:
-        """Set the projector's mode; the LLM stays in evaluation mode."""
-        super().train(mode)
-        self.llm.eval()
-        return self
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Bridge:
-        self._prefix = None  # computed on another device or in another precision
-        return super()._apply(fn, recurse)
+        self._splicer.check_context(len(self.prompt.prefix_ids) + config.n_tokens, "the prompt's first part")
 
     def soft_tokens(self, embeddings: Tensor) -> Tensor:
         """Project embeddings, shape (n, d_in), to soft tokens, shape (n, n_tokens, d_llm)."""
         return self.projector(embeddings).view(len(embeddings), self.config.n_tokens, self.d_llm)
+
+    @torch.no_grad()
+    def begin_from_texts(self, embeddings: Any, texts: Sequence[str], *, penalty: float = 1.0) -> None:
+        """Set a linear projector to the ridge map from embeddings to the texts' own input embeddings.
+
+        Each text's token embeddings are averaged in `n_tokens` neighbouring groups (adaptive average pooling); the
+        projector becomes the ridge regression of these on the embeddings. It is a closed form without any training:
+        the LLM then reads something like the text itself, and training has to teach it to say that, not what it is.
+
+        Parameters
+        ----------
+        embeddings : array, shape (n, d_in)
+        texts : sequence of n str
+        penalty : float
+            Of the ridge regression.
+
+        Raises
+        ------
+        InputError
+            E-CFG: a projector with a hidden layer.
+        """
+        if not isinstance(self.projector, nn.Linear):
+            raise InputError("E-CFG", "only a linear projector can begin from texts", field="d_hidden")
+        values = self._check(embeddings).double()
+        pooled = []
+        for text in texts:
+            ids = torch.tensor(self.prompt.target_ids(text)[:-1], device=self.llm.device)
+            tokens = self.llm.model.get_input_embeddings()(ids).to(values.device, torch.float64)
+            pooled.append(nn.functional.adaptive_avg_pool1d(tokens.T, self.config.n_tokens).T.flatten())
+        wanted = torch.stack(pooled)
+        centre, mean = values.mean(0), wanted.mean(0)
+        values, wanted = values - centre, wanted - mean
+        gram = values @ values.T + penalty * torch.eye(len(values), dtype=torch.float64, device=values.device)
+        weight = (values.T @ torch.linalg.solve(gram, wanted)).T
+        self.projector.weight.copy_(weight)
+        self.projector.bias.copy_(mean - weight @ centre)
 
     def loss(self, embeddings: Any, texts: Sequence[str], labels: Sequence[str] | None = None) -> tuple[Tensor, int]:
         """Return the summed cross-entropy of the texts' tokens, and how many tokens that is.
@@ -141,33 +169,29 @@ class Bridge(nn.Module):
         """
         soft = self.soft_tokens(self._check(embeddings))
         targets = [self.prompt.target_ids(text) for text in texts]
-        if len(targets) != len(soft):
-            raise InputError("E-SHAPE", f"{len(targets)} texts for {len(soft)} embeddings", field="texts")
-        full, mask = self._assemble(soft, labels, targets)
-        cache, n_cached = self._prefix_cache(mask)
-        # The logits at one place predict the next token, hence one more than the longest target, less the last.
+        rows = self._splicer.build(soft, labels, targets)
+        # The logits at one place predict the next token: one more than the longest target is kept, the last unused.
         longest = max(len(target) for target in targets)
-        logits = self.llm(
-            inputs_embeds=full[:, n_cached:],
-            attention_mask=mask,
-            position_ids=_positions(mask)[:, n_cached:],
-            past_key_values=cache,
+        logits = self.llm.model(
+            inputs_embeds=rows.embeds[:, rows.n_cached :],
+            attention_mask=rows.mask,
+            position_ids=rows.positions[:, rows.n_cached :],
+            past_key_values=rows.cache,
             use_cache=True,
             logits_to_keep=longest + 1,
         ).logits[:, -longest - 1 : -1]
-        wanted = torch.full((len(targets), longest), -100, device=full.device)
+        wanted = torch.full((len(targets), longest), -100, device=logits.device)
         for row, target in enumerate(targets):
-            wanted[row, longest - len(target) :] = torch.tensor(target, device=full.device)
+            wanted[row, longest - len(target) :] = torch.tensor(target, device=logits.device)
         total = nn.functional.cross_entropy(logits.flatten(0, 1).float(), wanted.flatten(), reduction="sum")
         return total, sum(len(target) for target in targets)
 
-    @torch.no_grad()
     def generate(
         self,
         embeddings: Any,
         *,
         max_new_tokens: int = 40,
-        batch_size: int = 16,
+        batch_size: int = 32,
         labels: Sequence[str] | None = None,
         **decoding: Any,
     ) -> list[str]:
@@ -193,10 +217,11 @@ class Bridge(nn.Module):
         InputError
             As `loss`.
         """
-        ids = self.generate_ids(
-            embeddings, max_new_tokens=max_new_tokens, batch_size=batch_size, labels=labels, **decoding
+        return self._texts(
+            self.generate_ids(
+                embeddings, max_new_tokens=max_new_tokens, batch_size=batch_size, labels=labels, **decoding
+            )
         )
-        return self._texts(ids)
 
     @torch.no_grad()
     def generate_ids(
@@ -204,13 +229,16 @@ class Bridge(nn.Module):
         embeddings: Any,
         *,
         max_new_tokens: int = 40,
-        batch_size: int = 16,
+        batch_size: int = 32,
         labels: Sequence[str] | None = None,
         **decoding: Any,
     ) -> list[list[int]]:
-        """As `generate`, but return each sentence's token ids up to the end-of-turn token, which is included."""
+        """As `generate`, but return each sentence's token ids, the end-of-turn token included where it was reached."""
         check_range(batch_size, "batch_size", low=1)
+        check_range(max_new_tokens, "max_new_tokens", low=1)
         values = self._check(embeddings)
+        if labels is not None and len(labels) != len(values):
+            raise InputError("E-SHAPE", f"{len(labels)} labels for {len(values)} embeddings", field="labels")
         written: list[list[int]] = []
         for start in range(0, len(values), batch_size):
             part = slice(start, start + batch_size)
@@ -221,21 +249,19 @@ class Bridge(nn.Module):
     @torch.no_grad()
     def generate_without_brain(self, *, max_new_tokens: int = 40, label: str | None = None, **decoding: Any) -> str:
         """Write what the LLM makes of the prompt alone, without soft tokens: a control."""
-        nothing = torch.zeros(1, 0, self.d_llm, device=self._device)
+        nothing = torch.zeros(1, 0, self.d_llm, device=self.llm.device)
         labels = None if label is None else [label]
         return self._texts(self._continue(nothing, labels, max_new_tokens, decoding))[0]
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the projector and its configuration; the LLM is named by its shape, not copied."""
+        """Write the projector and its configuration; the LLM is named by its fingerprint, not copied."""
         folder = Path(folder)
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.projector.state_dict().items()}
-        with atomic_path(folder / "model.safetensors") as path:
-            save_file(weights, path)
-        shape = {"d_llm": self.d_llm, "model_type": self.llm.config.model_type}
-        write_json(folder / "config.json", {"bridge": asdict(self.config), "llm": shape})
+        save_tensors(folder / "model.safetensors", dict(self.state_dict()), save_file)
+        llm = {"name": self.llm.name, "fingerprint": self.llm.fingerprint}
+        write_json(folder / "config.json", {"bridge": asdict(self.config), "llm": llm})
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, llm: Any, tokenizer: Any) -> Bridge:
+    def from_pretrained(cls, folder: str | Path, llm: LanguageModel) -> Bridge:
         """Read a bridge for the LLM that it was trained with; strict.
 
         Raises
@@ -246,86 +272,29 @@ class Bridge(nn.Module):
         """
         path = check_file(Path(folder) / "config.json")
         stored = read_json(path)
-        shape = {"d_llm": int(llm.get_input_embeddings().weight.shape[1]), "model_type": llm.config.model_type}
-        if not isinstance(stored, dict) or set(stored) != {"bridge", "llm"}:
+        if not isinstance(stored, dict) or set(stored) != {"bridge", "llm"} or not isinstance(stored["bridge"], dict):
             raise InputError("E-FMT", "is not a bridge's configuration", path=path)
-        if stored["llm"] != shape:
-            raise InputError("E-CKPT", f"was trained with the LLM {stored['llm']}, found {shape}", path=path,
-                             field="llm")  # fmt: skip
+        if not isinstance(stored["llm"], dict) or stored["llm"].get("fingerprint") != llm.fingerprint:
+            name = stored["llm"].get("name") if isinstance(stored["llm"], dict) else stored["llm"]
+            raise InputError("E-CKPT", f"was trained with the LLM {name!r}, found {llm.name!r} of other weights",
+                             path=path, field="llm")  # fmt: skip
         known = [field.name for field in fields(BridgeConfig)]
         for key in stored["bridge"]:
             if key not in known:
                 raise InputError("E-CFG", f"unknown key `{key}`", path=path, hint=suggest(key, known))
-        bridge = cls(BridgeConfig(**stored["bridge"]), llm, tokenizer)
+        bridge = cls(BridgeConfig(**stored["bridge"]), llm)
         weights = check_file(Path(folder) / "model.safetensors")
         try:
-            bridge.projector.load_state_dict(load_file(weights), strict=True)
+            bridge.load_state_dict(load_file(weights), strict=True)
         except (SafetensorError, RuntimeError) as error:
             raise InputError("E-CKPT", f"the weights cannot be used: {error}", path=weights) from error
         return bridge
 
-    # -- the sequence ------------------------------------------------------------------------------------------------
-
-    def _assemble(
-        self, soft: Tensor, labels: Sequence[str] | None, targets: Sequence[list[int]] | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return left-padded input embeddings, shape (n, length, d_llm), and their mask, shape (n, length)."""
-        if labels is not None and len(labels) != len(soft):
-            raise InputError("E-SHAPE", f"{len(labels)} labels for {len(soft)} embeddings", field="labels")
-        table = self.llm.get_input_embeddings()
-        prefix = self._compute_prefix()[0].to(soft.device)
-        rows = []
-        for row, tokens in enumerate(soft):
-            after = self.prompt.suffix_ids(None if labels is None else labels[row])
-            after = after + (targets[row] if targets is not None else [])
-            tail = table(torch.tensor(after, dtype=torch.long, device=soft.device))
-            rows.append(torch.cat([prefix, tokens.to(prefix.dtype), tail]))
-        longest = max(len(row) for row in rows)
-        self._check_context(longest, "prompt and answer")
-        full = torch.stack([nn.functional.pad(row, (0, 0, longest - len(row), 0)) for row in rows])
-        lengths = torch.tensor([len(row) for row in rows], device=soft.device)
-        mask = torch.arange(longest, device=soft.device)[None] >= longest - lengths[:, None]
-        return full, mask.long()
-
-    def _compute_prefix(self) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Return the prefix's embeddings, shape (n_prefix, d_llm), and each layer's keys and values; computed once."""
-        if self._prefix is None:
-            ids = torch.tensor(self.prompt.prefix_ids, dtype=torch.long, device=self._device)
-            with torch.no_grad():
-                embedded = self.llm.get_input_embeddings()(ids)
-                layers = []
-                if len(ids):
-                    # Without a config every layer keeps all tokens, those with a sliding window too.
-                    cache = DynamicCache()
-                    self.llm(inputs_embeds=embedded[None], past_key_values=cache, use_cache=True, logits_to_keep=1)
-                    layers = [(layer.keys, layer.values) for layer in cache.layers]
-            self._prefix = (embedded, layers)
-        return self._prefix
-
-    def _prefix_cache(self, mask: Tensor) -> tuple[DynamicCache, int]:
-        """Return the prefix's keys and values for these rows, and how many columns they cover.
-
-        A row padded by k starts its prefix at column k, so its last k prefix tokens lie beyond those columns and are
-        computed again.
-        """
-        cache = DynamicCache()
-        n_prefix = len(self.prompt.prefix_ids)
-        pads = (mask == 0).sum(1, keepdim=True)
-        columns = (torch.arange(n_prefix, device=mask.device)[None] - pads).clamp(min=0)
-        for index, (keys, values) in enumerate(self._compute_prefix()[1]):
-            if pads.any():
-                keys, values = (x[0].transpose(0, 1)[columns].transpose(1, 2) for x in (keys, values))
-            else:
-                keys, values = (x.expand(len(mask), -1, -1, -1) for x in (keys, values))
-            cache.update(keys, values, index)
-        return cache, n_prefix
-
     def _continue(
         self, soft: Tensor, labels: Sequence[str] | None, max_new_tokens: int, decoding: Mapping[str, Any]
     ) -> list[list[int]]:
-        full, mask = self._assemble(soft, labels)
-        self._check_context(full.shape[1] + max_new_tokens, "prompt and new tokens")
-        cache, _ = self._prefix_cache(mask)
+        rows = self._splicer.build(soft, labels)
+        self._splicer.check_context(rows.mask.shape[1] + max_new_tokens, "prompt and new tokens")
         settings = {"do_sample": False, "num_beams": 1, **decoding}
         config = GenerationConfig(
             max_new_tokens=max_new_tokens,
@@ -333,39 +302,25 @@ class Bridge(nn.Module):
             pad_token_id=self.prompt.end_id,
             **settings,
         )
-        with _own_generation_config(self.llm, config):
-            ids = self.llm.generate(inputs_embeds=full, attention_mask=mask, past_key_values=cache)
+        with _own_generation_config(self.llm.model, config):
+            ids = self.llm.model.generate(
+                inputs_embeds=rows.embeds, attention_mask=rows.mask, past_key_values=rows.cache
+            )
         return [_until_stop(row, self.prompt.stop_ids) for row in ids.tolist()]
 
     def _texts(self, ids: Sequence[list[int]]) -> list[str]:
-        return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
-
-    # -- checks ------------------------------------------------------------------------------------------------------
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.projector.parameters()).device
+        return [text.strip() for text in self.llm.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
     def _check(self, embeddings: Any) -> Tensor:
         if not isinstance(embeddings, Tensor):
             embeddings = torch.from_numpy(np.ascontiguousarray(check_matrix(embeddings, "embeddings")))
-        if embeddings.ndim != 2 or embeddings.shape[1] != self.config.d_in:
+        if embeddings.ndim != 2 or embeddings.shape[1] != self.config.d_in or not len(embeddings):
             raise InputError("E-SHAPE", f"found shape {tuple(embeddings.shape)}, expected (n, {self.config.d_in})",
                              field="embeddings")  # fmt: skip
         if not torch.isfinite(embeddings).all():
             raise InputError("E-NONFIN", "found values that are NaN or infinite", field="embeddings")
         weight = next(self.projector.parameters())
         return embeddings.to(device=weight.device, dtype=weight.dtype)
-
-    def _check_context(self, length: int, what: str) -> None:
-        context = getattr(self.llm.config, "max_position_embeddings", None)
-        if context is not None and length > context:
-            raise InputError("E-CFG", f"{what} take {length} tokens, the LLM's context has {context}", field="llm",
-                             hint="shorten the prompt, the texts or max_new_tokens, or take another LLM")  # fmt: skip
-
-
-def _positions(mask: Tensor) -> Tensor:
-    return (mask.cumsum(1) - 1).clamp(min=0)
 
 
 def _until_stop(ids: list[int], stop_ids: Sequence[int]) -> list[int]:

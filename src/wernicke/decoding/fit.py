@@ -45,8 +45,10 @@ _NO_MEMORY = ("not enough memory", "can't allocate memory")
 class Data(Protocol):
     """What the loop asks of a data set."""
 
-    ids: Sequence[str]
-    """One sample id a row; named when something goes wrong."""
+    @property
+    def ids(self) -> Sequence[str]:
+        """One sample id a row; named when something goes wrong."""
+        ...
 
     def batch(self, rows: np.ndarray, epoch: int) -> Any:
         """Return what the loss takes; random changes are drawn from (seed, epoch, row) alone."""

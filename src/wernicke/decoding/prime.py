@@ -1,0 +1,128 @@
+"""Priming: the bridge learns to say each sentence, given that sentence's embedding; no brain is needed.
+
+Notable choices
+---------------
+- A sentence's embedding is the LLM's own: the mean over tokens of its last hidden states, z-scored per dimension over
+  the distinct sentences. Nothing else has to be installed, and similar sentences lie near one another.
+- What a brain will deliver is a noisy mixture. So each visit adds noise with the covariance of the embeddings
+  themselves: random mixtures of the other sentences.
+- The projector begins in closed form (`Bridge.begin_from_texts`); without that start the same loss takes several
+  times as many steps.
+
+Source: Thought2Text primes its LLM on image embeddings before any EEG (stage 2; Mishra et al., 2025).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from wernicke.core.checks import check_matrix
+from wernicke.core.errors import InputError
+from wernicke.core.seeds import derive_rng
+from wernicke.decoding.bridge import Bridge, BridgeConfig
+from wernicke.decoding.exposure import Exposure
+from wernicke.decoding.fit import FitConfig, FitResult, fit
+from wernicke.pretrained.llm import LanguageModel
+from wernicke.store.run import RunFolder
+
+PRIMING = FitConfig(epochs=40, batch_size=16, lr=3e-4, warmup_steps=3, schedule="cosine")
+
+
+@torch.no_grad()
+def embed_sentences(llm: LanguageModel, sentences: Sequence[str]) -> np.ndarray:
+    """Return the mean over tokens of the LLM's last hidden states, shape (n_sentences, d_llm), float64."""
+    rows = []
+    for sentence in sentences:
+        if not isinstance(sentence, str) or not sentence.strip():
+            raise InputError("E-META", f"found the empty sentence {sentence!r}", field="sentences")
+        ids = torch.tensor([llm.tokenizer(sentence.strip(), add_special_tokens=False)["input_ids"]], device=llm.device)
+        states = llm.model(input_ids=ids, output_hidden_states=True, logits_to_keep=1).hidden_states[-1]
+        rows.append(states[0].double().mean(0).cpu().numpy())
+    return np.stack(rows)
+
+
+def standardise(embeddings: np.ndarray) -> np.ndarray:
+    """Z-score each dimension over the rows, shape (n, d); a constant dimension becomes 0.
+
+    Raises
+    ------
+    InputError
+        E-CONST: fewer than two different rows.
+    """
+    centred = embeddings - embeddings.mean(0)
+    std = centred.std(0)
+    if not (std > 0).any():
+        raise InputError("E-CONST", "all embeddings are the same, so nothing could be told apart", field="sentences")
+    return np.divide(centred, std, out=np.zeros_like(centred), where=std > 0).astype(np.float32)
+
+
+class NoisyEmbeddings:
+    """Embeddings with their texts, as `fit` takes them: noise is drawn from (seed, epoch, row).
+
+    Parameters
+    ----------
+    embeddings : array, shape (n, d)
+    texts : sequence of n str
+    noise : float
+        Its standard deviation as a multiple of the embeddings' own, in every direction.
+    seed : int
+    ids : sequence of n str, optional
+        Default: the texts.
+    """
+
+    def __init__(
+        self, embeddings: np.ndarray, texts: Sequence[str], noise: float, seed: int, ids: Sequence[str] | None = None
+    ) -> None:
+        self.embeddings = check_matrix(embeddings, "embeddings", n_rows=len(texts))
+        self.texts = list(texts)
+        self.ids = list(texts if ids is None else ids)
+        self.noise = noise
+        self.seed = seed
+        self._spread = (self.embeddings - self.embeddings.mean(0)) / np.sqrt(len(texts))
+
+    def batch(self, rows: np.ndarray, epoch: int) -> tuple[np.ndarray, list[str]]:
+        draws = np.stack([derive_rng(self.seed, "noise", epoch, int(row)).standard_normal(len(self.texts))
+                          for row in rows])  # fmt: skip
+        return self.embeddings[rows] + self.noise * draws @ self._spread, [self.texts[row] for row in rows]
+
+
+def prime(
+    llm: LanguageModel,
+    embeddings: np.ndarray,
+    sentences: Sequence[str],
+    *,
+    seed: int = 0,
+    config: BridgeConfig | None = None,
+    training: FitConfig = PRIMING,
+    noise: float = 0.5,
+    run: RunFolder | None = None,
+    stage: str = "",
+) -> tuple[Bridge, FitResult]:
+    """Train a bridge to say each sentence, given its embedding.
+
+    Parameters
+    ----------
+    llm : LanguageModel
+    embeddings : array, shape (n_sentences, d)
+        Such as ``standardise(embed_sentences(llm, sentences))``.
+    sentences : sequence of n_sentences str
+        Each once; they are the ids of its `Exposure`, as stimuli.
+    seed : int
+    config : BridgeConfig, optional
+        Default: eight soft tokens, one linear map.
+    training : FitConfig
+    noise : float
+        See `NoisyEmbeddings`.
+    run : RunFolder, optional
+    stage : str
+        As in `wernicke.decoding.fit.fit`.
+    """
+    data = NoisyEmbeddings(embeddings, sentences, noise, seed)
+    bridge = Bridge(config or BridgeConfig(d_in=data.embeddings.shape[1], n_tokens=8), llm)
+    bridge.begin_from_texts(data.embeddings, data.texts)
+    result = fit(bridge, lambda batch: bridge.loss(*batch), data, training, seed=seed, run=run, stage=stage,
+                 exposure=Exposure.of(stimuli=data.ids))  # fmt: skip
+    return bridge, result
