@@ -11,17 +11,17 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from wernicke.core.checks import check_option, check_range, suggest
+from wernicke.core.checks import check_option, check_range
 from wernicke.core.errors import InputError
+from wernicke.recipes.haxby import HaxbyData, check_sentences, leave_runs_out
 
 if TYPE_CHECKING:
     import numpy as np
 
     from wernicke.core.features import Features
     from wernicke.core.recording import Recording
-    from wernicke.core.split import Split
     from wernicke.core.study import Study
     from wernicke.encoding.arrays import EncodingResult
     from wernicke.encoding.compare import Comparison, ModelScore
@@ -29,42 +29,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # A finished run is not taken for the result of code that has since changed.
+LAYERS = ("core", "data", "stats", "ridge", "pretrained", "features", "encoding", "scoring")
 CODE = tuple(
-    f"wernicke.{name}"
-    for name in (
-        "core",
-        "data",
-        "stats",
-        "ridge",
-        "pretrained",
-        "features",
-        "encoding",
-        "scoring",
-        "recipes.haxby_encode",
-    )
+    f"wernicke.{name}" for name in (*LAYERS, "recipes.haxby", "recipes.haxby_encode", "recipes.haxby_encode_results")
 )
-
-
-@dataclass(frozen=True)
-class HaxbyData:
-    """Where the recording is and how it is prepared.
-
-    Parameters
-    ----------
-    root : path, optional
-        The folder that ``nilearn.datasets.fetch_haxby`` made; None for the sample in the package.
-    subject : str, optional
-        Which of the folder's subjects.
-    mask : str, optional
-        ``vt``, ``brain``, ... or a file; see `wernicke.data.haxby.load_haxby`.
-    detrend_order : int
-        Degree of the polynomial drift removed from each run and voxel before z-scoring.
-    """
-
-    root: Path | None = None
-    subject: str | None = None
-    mask: str | None = None
-    detrend_order: int = 2
 
 
 @dataclass(frozen=True)
@@ -116,7 +84,6 @@ class Config:
         check_range(self.n_permutations, "n_permutations", low=19)
         check_range(self.n_repeats, "n_repeats", low=20)
         check_range(self.layer, "layer", low=0)
-        check_range(self.data.detrend_order, "data.detrend_order", low=0, high=10)
         check_option(self.controls, ("fast", "full", "none"), "controls")
         if not self.delays_s or not self.alphas:
             raise InputError("E-CFG", "found an empty list", field="delays_s" if not self.delays_s else "alphas")
@@ -134,13 +101,12 @@ def encode(config: Config, run: Path, command: Sequence[str] = ()) -> None:
     RunInUseError
         When another process writes this run folder.
     """
-    from wernicke.data.haxby import load_haxby
     from wernicke.recipes import haxby_encode_results as results
     from wernicke.store.fingerprint import code_fingerprint, fingerprint
     from wernicke.store.run import RunFolder
 
-    study = load_haxby(config.data.root, subject=config.data.subject, mask=config.data.mask)
-    check_sentences(config, study)
+    study = config.data.load()
+    check_sentences(config.sentences, study)
     recording = next(iter(study.recordings.values()))
     inputs = {"responses": fingerprint(recording.values), "samples": fingerprint(recording.samples)}
     with RunFolder.create(run, step="encode", command=command, config=asdict(config), seed=config.seed) as folder:
@@ -152,17 +118,6 @@ def encode(config: Config, run: Path, command: Sequence[str] = ()) -> None:
         audit = audit_fold(config, comparison, features)
         results.write(folder, config, study, features, comparison, result, models, audit)
         folder.finish()
-
-
-def check_sentences(config: Config, study: Study) -> None:
-    """Refuse sentences that miss a category or name one that was not shown."""
-    shown = set(study.stimuli.table["stimulus_id"])
-    for name in config.sentences:
-        if name not in shown:
-            raise InputError("E-CFG", f"`{name}` was not shown", field="sentences", hint=suggest(name, shown))
-    missing = sorted(shown - set(config.sentences))
-    if missing:
-        raise InputError("E-CFG", f"no sentence for category `{missing[0]}`", field="sentences")
 
 
 def sentence_features(config: Config) -> Features:
@@ -198,13 +153,6 @@ def fit_language_model(config: Config, study: Study, features: Features) -> tupl
         responses[:, np.isfinite(result.r)], runs, labels, splits, config.alphas, delays_tr=delays_tr, seed=config.seed
     )
     return comparison, result
-
-
-def leave_runs_out(samples: Any) -> list[Split]:
-    """One run out at a time. The eight stimuli stand on both sides of every split, which is said, not hidden."""
-    from wernicke.core.split import leave_one_group_out
-
-    return list(leave_one_group_out(samples, "run", keys=("run",), accepted_leaks=("stimulus_id",)))
 
 
 def compare_models(
