@@ -7,6 +7,7 @@ It is screened with G's diagonal, then computed exactly where it can matter.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,12 @@ from wernicke.ridge.targets import FoldTargets
 
 
 def moment_score(
-    kind: str, n_test: int, cross: torch.Tensor, norm: torch.Tensor, spread: torch.Tensor, offset: torch.Tensor
+    kind: str,
+    n_test: int | torch.Tensor,
+    cross: torch.Tensor,
+    norm: torch.Tensor,
+    spread: torch.Tensor,
+    offset: torch.Tensor,
 ) -> torch.Tensor:
     """Return the score from a prediction's moments; all are over centred test samples, `offset` is the mean error.
 
@@ -73,16 +79,123 @@ def predicted_scores(
     return torch.stack(scores)
 
 
+#: How many standard deviations of what the diagonal misses an unverified norm may be off.
+CAUTION = 2.5
+#: Gains in score below this are not worth an exact evaluation.
+NEGLIGIBLE = 2e-5
+
+
+class Screen:
+    """One tile's scores for all alphas: G's diagonal stands for G until exact evaluations correct it.
+
+    An exact norm at one alpha gives the factor by which the diagonal misses there. Along the grid that factor changes
+    only as far as the prediction turns, and the angle between predictions at neighbouring alphas is known from the
+    diagonal too. So an alpha is evaluated only if, within that uncertainty, it could still beat the best found: the
+    search widens by itself until the optimum is interior, and stops on flat ends of the grid.
+    """
+
+    def __init__(self, kind: str, bases: list[FoldBasis], folds: list[FoldTargets], alphas: torch.Tensor) -> None:
+        self.kind, self.bases, self.folds = kind, bases, folds
+        self.shrink = [shrinkage(basis, alphas, fold.z.dtype) for basis, fold in zip(bases, folds, strict=True)]
+        crosses, norms, offsets, turns = [], [], [], []
+        for basis, fold, d in zip(bases, folds, self.shrink, strict=True):
+            crosses.append((fold.z * fold.w) @ d.T)
+            weights = torch.cat([d.square(), d[1:] * d[:-1]]) * basis.diagonal()
+            norm, overlap = (fold.z.square() @ weights.T).split([len(d), len(d) - 1], dim=1)
+            cosine = overlap.square() / (norm[:, 1:] * norm[:, :-1]).clamp(min=torch.finfo(d.dtype).tiny)
+            norms.append(norm)
+            turns.append((1 - cosine).clamp(min=0).sqrt())
+            if kind != "correlation":
+                offsets.append(fold.mean[:, None] - fold.z @ (d * basis.test_mean).T)
+        self.cross, self.norm = torch.stack(crosses), torch.stack(norms)
+        self.offset = torch.stack(offsets) if offsets else torch.zeros_like(self.norm)
+        self.spread = torch.stack([fold.spread for fold in folds])
+        self.n_test = torch.tensor([float(basis.n_test) for basis in bases], device=self.norm.device)
+        path = torch.stack(turns).mean(0).cumsum(1)
+        self.path = torch.cat([torch.zeros_like(path[:, :1]), path], 1)
+        self.ratio = torch.ones_like(self.norm)
+        self.distance = torch.ones_like(self.path)
+        self.miss = math.sqrt(2 / min(basis.n_test for basis in bases))
+
+    def bound(self, rows: torch.Tensor, caution: float = CAUTION) -> torch.Tensor:
+        """Return the best score that each alpha may turn out to have, (n_rows, n_alphas), float64."""
+        doubt = (caution * self.miss * self.distance[rows]).clamp(max=2)
+        norm = self.norm[:, rows] * self.ratio[:, rows]
+        moments = self.cross[:, rows], self.spread[:, rows, None], self.offset[:, rows]
+        score = self._fold_scores(norm * torch.exp(-doubt), *moments)
+        if self.kind == "correlation" and caution:  # in a fold where it is negative, a longer prediction is better
+            score = torch.maximum(score, self._fold_scores(norm * torch.exp(doubt), *moments))
+        return score.mean(0, dtype=torch.float64)
+
+    def _fold_scores(
+        self, norm: torch.Tensor, cross: torch.Tensor, spread: torch.Tensor, offset: torch.Tensor
+    ) -> torch.Tensor:
+        n_test = self.n_test.to(norm.dtype).reshape(-1, *[1] * (norm.ndim - 1))
+        return moment_score(self.kind, n_test, cross, norm, spread, offset)
+
+    def verify(self, rows: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Evaluate some targets at one alpha each, and correct the alphas that it is nearest to.
+
+        Returns the exact scores (n_rows,), and exact over screened norms (n_folds, n_rows).
+        """
+        everyone = len(rows) == self.norm.shape[1]
+        exact = []
+        for k, (basis, fold) in enumerate(zip(self.bases, self.folds, strict=True)):
+            scaled = self.shrink[k].index_select(0, index)
+            exact.append(basis.norms(scaled.mul_(fold.z if everyone else fold.z.index_select(0, rows))))
+        norm, rough = torch.stack(exact), self.norm[:, rows, index]
+        ratio = torch.where(rough > 0, norm / rough.where(rough > 0, 1.0), 1.0)
+        away = (self.path[rows] - self.path[rows, index][:, None]).abs()
+        nearer = away < self.distance[rows]
+        nearer[torch.arange(len(rows), device=rows.device), index] = True
+        self.ratio[:, rows] = torch.where(nearer, ratio[:, :, None], self.ratio[:, rows])
+        self.distance[rows] = torch.where(nearer, away, self.distance[rows])
+        scores = self._fold_scores(norm, self.cross[:, rows, index], self.spread[:, rows], self.offset[:, rows, index])
+        return scores.mean(0, dtype=torch.float64), ratio
+
+
 def screened_choice(
     kind: str,
     bases: list[FoldBasis],
     folds: list[FoldTargets],
     alphas: torch.Tensor,
     names: torch.Tensor,
-    margin: float,
-    to_beat: torch.Tensor | None,
+    to_beat: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return index and score of each target's best alpha, both (n_targets,)."""
-    scores = exact_scores(kind, bases, folds, alphas).to(torch.float64).mean(0) + 1e-10 * names.log()[:, None]
-    score, index = scores.max(0)
-    return index, score
+    """Return index and score of each target's best alpha, both (n_targets,).
+
+    Parameters
+    ----------
+    alphas, names : tensors of shape (n_alphas,)
+        Penalties, and the grid's values that they stand for (they differ where a penalty was raised to the floor).
+    to_beat : tensor of shape (n_targets,)
+        Scores of earlier draws of band weights. A target that cannot beat its own is not verified; its screened
+        score is returned.
+    """
+    screen = Screen(kind, bases, folds, alphas)
+    rows = torch.arange(len(to_beat), device=to_beat.device)
+    tie = 1e-10 * names.log()  # ties go to the larger alpha
+    score, best = (screen.bound(rows, caution=0) + tie).max(1)
+    verified = torch.full_like(score, -math.inf)
+    done = torch.zeros(screen.path.shape, dtype=torch.bool, device=rows.device)
+
+    def advance(rows: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        exact, ratio = screen.verify(rows, index)
+        exact += tie[index]
+        done[rows, index] = True
+        better = exact > verified[rows]
+        best[rows[better]] = index[better]
+        verified[rows[better]] = exact[better]
+        return ratio
+
+    pilot = rows[:: max(1, len(rows) // 64)]
+    ratio = advance(pilot, best[pilot])
+    screen.miss = max(screen.miss, float(ratio.clamp(min=1e-3).log().square().mean().sqrt()))
+    while len(rows):
+        reach, index = screen.bound(rows).masked_fill_(done[rows], -math.inf).max(1)
+        index = torch.where(done[rows].any(1), index, best[rows])  # first where the screened score is best
+        promising = reach > torch.maximum(verified[rows] + NEGLIGIBLE, to_beat[rows])
+        rows, index = rows[promising], index[promising]
+        if len(rows):
+            advance(rows, index)
+    return best, torch.where(done.any(1), verified, score)

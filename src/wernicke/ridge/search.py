@@ -37,7 +37,6 @@ class Search:
     local_alpha: bool = True
     conservative: bool = False
     exhaustive: bool = False
-    margin: float = 0.02
     like: Any = field(default=None, compare=False)
     """An array of the kind that a user's own score function receives."""
 
@@ -115,7 +114,7 @@ def effective_alphas(alphas: np.ndarray, floor: float) -> tuple[np.ndarray, np.n
 
 
 def search_tile(
-    side: Side, bases: list[FoldBasis], tile: Tile, search: Search, alphas: np.ndarray, to_beat: torch.Tensor | None
+    side: Side, bases: list[FoldBasis], tile: Tile, search: Search, alphas: np.ndarray, to_beat: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return each target's best mean score over folds and its alpha, both (n_targets,) float64, for one draw.
 
@@ -127,7 +126,7 @@ def search_tile(
     names = torch.from_numpy(alphas[chosen]).to(side.device)
     if not search.all_alphas:
         assert search.moment is not None
-        index, score = screened_choice(search.moment, bases, folds, grid, names, search.margin, to_beat)
+        index, score = screened_choice(search.moment, bases, folds, grid, names, to_beat)
         return score, names[index]
     scores = _all_scores(side, bases, folds, tile, search, grid)
     index, score = choose_alphas(scores, names, search.local_alpha, search.conservative)
