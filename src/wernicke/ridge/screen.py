@@ -112,7 +112,7 @@ class Screen:
         self.spread = torch.stack([fold.spread for fold in folds])
         self.n_test = torch.tensor([float(basis.n_test) for basis in bases], device=self.norm.device)
         path = torch.stack(turns).mean(0).cumsum(1)
-        self.path = torch.cat([torch.zeros_like(path[:, :1]), path], 1)
+        self.path = torch.nn.functional.pad(path, (1, 0))
         self.ratio = torch.ones_like(self.norm)
         self.distance = torch.ones_like(self.path)
         self.miss = math.sqrt(2 / min(basis.n_test for basis in bases))
