@@ -43,28 +43,19 @@ A config is a name (`--config haxby_encode`) or a file, and every key in it is a
 
 def run(argv: Sequence[str]) -> int:
     """Run one command and return the process's exit code; errors of the user end in at most two lines."""
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        width = max(map(len, COMMANDS)) + 2
-        sys.stdout.write(HELP.format(commands="\n".join(f"  {n:<{width}}{h}" for n, (_, _, h) in COMMANDS.items())))
-        return EXIT_DONE if argv else EXIT_USER
-    if argv[0] == "--version":
-        import wernicke
-
-        sys.stdout.write(f"wernicke {wernicke.__version__}\n")
-        return EXIT_DONE
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     for noisy in ("httpx", "transformers", "matplotlib", "fontTools"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
-        return _call(argv)
+        code = _call(argv)
+        sys.stdout.flush()
+        return code
     except WernickeError as error:
         sys.stderr.write(f"wernicke: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("wernicke: interrupted; the same command goes on from what is finished\n")
         return EXIT_SIGINT
-    except SystemExit as end:  # argparse, after `--help` or with its own message
-        return end.code if isinstance(end.code, int) else EXIT_DONE
     except BrokenPipeError:
         # The reader of our output went away, as `| head` does. Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -82,14 +73,26 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _call(argv: Sequence[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        width = max(map(len, COMMANDS)) + 2
+        sys.stdout.write(HELP.format(commands="\n".join(f"  {n:<{width}}{h}" for n, (_, _, h) in COMMANDS.items())))
+        return EXIT_DONE if argv else EXIT_USER
     name = argv[0]
+    if name == "--version":
+        import wernicke
+
+        sys.stdout.write(f"wernicke {wernicke.__version__}\n")
+        return EXIT_DONE
     if name not in COMMANDS:
         from wernicke.core.checks import suggest
 
         raise InputError("E-CFG", f"unknown command `{name}`", hint=suggest(name, COMMANDS))
     module, function, _ = COMMANDS[name]
     command: Callable[[Sequence[str]], int | None] = getattr(import_module(module), function)
-    return command(argv[1:]) or EXIT_DONE
+    try:
+        return command(argv[1:]) or EXIT_DONE
+    except SystemExit as end:  # argparse, after `--help` or with its own message
+        return end.code if isinstance(end.code, int) else EXIT_DONE
 
 
 # Recipes by command: what a config's `recipe` key may name, and where it is.

@@ -121,9 +121,12 @@ def build(config: type[C], values: Mapping[str, Any], path: Path, flags: Sequenc
         text = f"{docs.get(key, '')} ({_name(hint)}; {_brief(default)})".strip()
         parser.add_argument(f"--{key}", type=hint, default=default, metavar="X", help=text.replace("%", "%%"))
     try:
-        parsed = parser.parse_args(_join_lists(flags, hints))
+        words, entries = _prepare(flags, hints)
+        parsed = parser.parse_args(words)
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
         raise _refuse(str(error), hints) from None
+    for key, entry, text in entries:
+        parsed[key] = {**(parsed[key] or {}), entry: text}
     for key, hint in hints.items():
         if parsed[key] is None and not _fits(None, hint):
             raise InputError("E-CFG", f"the key is missing, expected {_name(hint)}", path=path, field=key)
@@ -196,20 +199,28 @@ def _check_flags(flags: Sequence[str], hints: Mapping[str, Any]) -> set[str]:
     return given
 
 
-def _join_lists(flags: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
-    """Turn ``--delays_s 2.5 5`` into what jsonargparse reads as a list."""
+def _prepare(flags: Sequence[str], hints: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, str, str]]]:
+    """Write ``--delays_s 2.5 5`` as jsonargparse reads lists; take out ``--sentences.cat TEXT``: (key, entry, text).
+
+    jsonargparse would read a text such as `A cat: asleep` as a mapping.
+    """
     lists = {f"--{key}": typing.get_args(hint)[0] for key, hint in hints.items() if typing.get_origin(hint) is list}
-    queue, out = list(flags), []
+    texts = [key for key, hint in hints.items() if hint == dict[str, str]]
+    queue, out, entries = list(flags), list[str](), list[tuple[str, str, str]]()
     while queue:
-        flag = queue.pop(0)
-        if flag in lists and queue and not queue[0].startswith(("[", "--")):
+        flag, equals, value = queue.pop(0).partition("=")
+        if flag in lists and not equals and queue and not queue[0].startswith(("[", "--")):
             items = []
             while queue and not queue[0].startswith("--"):
                 item = queue.pop(0)
                 items.append(json.dumps(item) if lists[flag] in (str, Path) else item)
-            flag = f"{flag}=[{', '.join(items)}]"
-        out.append(flag)
-    return out
+            equals, value = "=", f"[{', '.join(items)}]"
+        key = next((key for key in texts if flag.startswith(f"--{key}.")), None)
+        if key is not None and (equals or queue):
+            entries.append((key, flag[len(key) + 3 :], value if equals else queue.pop(0)))
+        else:
+            out.append(f"{flag}{equals}{value}")
+    return out, entries
 
 
 def _refuse(message: str, hints: Mapping[str, Any]) -> InputError:
