@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wernicke.core import checks
@@ -46,6 +46,7 @@ def test_range_with_open_end_and_without_bounds():
     assert str(refused(checks.check_range, float("nan"), "x")).endswith("expected a number")
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_an_identifier_never_leads_out_of_a_folder(text):
     if text.isascii() and text.isalnum():

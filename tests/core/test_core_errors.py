@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wernicke.core import errors
@@ -20,6 +20,7 @@ def test_message_names_code_file_field_and_hint():
     assert (error.code, error.field, error.exit_code) == ("E-SHAPE", "mask", 2)
 
 
+@settings(deadline=None)
 @given(st.text(), st.text(min_size=1), st.text(min_size=1), st.text())
 def test_input_errors_are_printable_and_at_most_two_lines(problem, path, field, hint):
     lines = str(errors.InputError("E-FMT", problem, path=path, field=field, hint=hint)).split("\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wernicke.core.errors import InputError
@@ -18,11 +18,13 @@ def draw(seed, *path):
     return derive_rng(seed, *path).integers(0, 2**63, 4).tolist()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**63), names)
 def test_same_seed_and_names_same_numbers(seed, path):
     assert draw(seed, *path) == draw(seed, *path)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 100), st.integers(0, 100), names, names)
 def test_another_seed_or_name_another_stream(seed, other_seed, path, other):
     same = (seed, [(type(n), n) for n in path]) == (other_seed, [(type(n), n) for n in other])
@@ -50,6 +52,7 @@ def test_seeds_refused(seed):
         derive_rng(seed, "x")
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=6, unique=True), st.sampled_from([0.72, 1.0, 1.49, 2.0, 2.5]))
 def test_whole_tr_come_back(delays_tr, tr_s):
     assert seconds_to_tr([n * tr_s for n in delays_tr], tr_s, "delays_s") == tuple(delays_tr)

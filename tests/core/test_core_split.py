@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wernicke.core.errors import InputError
@@ -23,6 +23,7 @@ def refused(*arguments, **keywords) -> str:
     return str(caught.value)
 
 
+@settings(deadline=None)
 @given(
     groups=st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["a", "b", "c", None])), min_size=2, max_size=12),
     sides=st.lists(st.sampled_from(["train", "valid", "test", "none"]), min_size=12, max_size=12),

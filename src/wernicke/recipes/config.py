@@ -162,8 +162,9 @@ def describe_keys(config: type, prefix: str = "") -> dict[str, str]:
     docs: dict[str, str] = {}
     for entry in re.split(r"\n(?=\S)", section[1].strip()) if section else ():
         first, *rest = entry.splitlines()
-        name, _, kind = first.partition(" : ")
-        docs[f"{prefix}{name.strip()}"] = " ".join(line.strip() for line in rest).strip() or kind.strip()
+        names, _, kind = first.partition(" : ")
+        for name in names.split(","):  # numpydoc lets keys that belong together share an entry
+            docs[f"{prefix}{name.strip()}"] = " ".join(line.strip() for line in rest).strip() or kind.strip()
     for name, hint in typing.get_type_hints(config).items():
         if dataclasses.is_dataclass(hint):
             docs |= describe_keys(typing.cast(type, hint), f"{prefix}{name}.")
