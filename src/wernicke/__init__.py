@@ -9,7 +9,9 @@ __version__ = "0.1.0"
 
 # Where each public function lives; loaded at first use, so that `import wernicke` needs neither torch nor nilearn.
 _PUBLIC = {
+    "decode": "wernicke.decoding.arrays",
     "encode": "wernicke.encoding.arrays",
+    "evaluate": "wernicke.scoring.evaluate",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -22,8 +22,11 @@ from wernicke.core.errors import (
 )
 
 COMMANDS = {
-    "demo": ("wernicke.recipes.demo", "main", "bundled real fMRI -> brain map, report"),
+    "demo": ("wernicke.recipes.demo", "main", "bundled real fMRI -> brain map, sentences, report"),
     "encode": ("wernicke.cli", "encode", "study + features -> maps, scores, credibility card"),
+    "train": ("wernicke.cli", "train", "study -> decoder"),
+    "decode": ("wernicke.recipes.evaluating", "decode", "decoder + held-out recordings -> sentences"),
+    "evaluate": ("wernicke.recipes.evaluating", "main", "a run, or anyone's file of texts -> scores, controls, card"),
     "report": ("wernicke.recipes.reporting", "main", "results of one or several runs -> one page"),
     "doctor": ("wernicke.recipes.doctor", "main", "what is installed, whole, missing, and what to do about it"),
 }
@@ -97,11 +100,17 @@ def _call(argv: Sequence[str]) -> int:
 
 # Recipes by command: what a config's `recipe` key may name, and where it is.
 ENCODERS = {"haxby_encode": "wernicke.recipes.haxby_encode"}
+DECODERS = {"haxby_decode": "wernicke.recipes.haxby_decode"}
 
 
 def encode(argv: Sequence[str]) -> int:
     """`wernicke encode --config C --run DIR`."""
     return _run_recipe("encode", ENCODERS, argv)
+
+
+def train(argv: Sequence[str]) -> int:
+    """`wernicke train --config C --run DIR`."""
+    return _run_recipe("train", DECODERS, argv)
 
 
 def _run_recipe(command: str, recipes: dict[str, str], argv: Sequence[str]) -> int:

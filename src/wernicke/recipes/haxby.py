@@ -83,6 +83,7 @@ def average_blocks(recording: Recording, *, detrend_order: int, shift_s: float) 
         E-CFG if `shift_s` is no whole TR.
     """
     import numpy as np
+    import pandas as pd
 
     from wernicke.core.recording import Recording
     from wernicke.core.units import seconds_to_tr
