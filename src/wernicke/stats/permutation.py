@@ -25,7 +25,7 @@ from wernicke.stats.segments import block_indices, centre_by_run, run_segments, 
 from wernicke.stats.tail import tail_p
 
 _GRAM_LIMIT = 512
-_ELEMENTS_PER_BATCH = 4_000_000
+_ELEMENTS_PER_BATCH = 1_000_000
 _TIE = 1e-12
 
 
