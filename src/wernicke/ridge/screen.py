@@ -81,6 +81,8 @@ def predicted_scores(
 
 #: How many standard deviations of what the diagonal misses an unverified norm may be off.
 CAUTION = 2.5
+#: Folds with fewer test samples are evaluated at all alphas exactly: their scores are too ragged to screen.
+EXACT_BELOW = 100
 #: Gains in score below this are not worth an exact evaluation.
 NEGLIGIBLE = 2e-5
 
@@ -103,6 +105,8 @@ class Screen:
             weights = torch.cat([d.square(), d[1:] * d[:-1]]) * basis.diagonal()
             norm, overlap = (fold.z.square() @ weights.T).split([len(d), len(d) - 1], dim=1)
             cosine = overlap.square() / (norm[:, 1:] * norm[:, :-1]).clamp(min=torch.finfo(d.dtype).tiny)
+            if basis.n_test <= EXACT_BELOW:
+                norm = torch.stack([basis.norms(fold.z * row) for row in d], 1)
             norms.append(norm)
             turns.append((1 - cosine).clamp(min=0).sqrt())
             if kind != "correlation":
@@ -115,11 +119,13 @@ class Screen:
         self.path = torch.nn.functional.pad(path, (1, 0))
         self.ratio = torch.ones_like(self.norm)
         self.distance = torch.ones_like(self.path)
-        self.miss = math.sqrt(2 / min(basis.n_test for basis in bases))
+        # Standard deviation, per fold, of the log of what the diagonal misses: at least that of a variance estimate.
+        self.least = torch.tensor([0.0 if b.n_test <= EXACT_BELOW else math.sqrt(2 / b.n_test) for b in bases])
+        self.miss = self.least.to(self.norm)
 
     def bound(self, rows: torch.Tensor, caution: float = CAUTION) -> torch.Tensor:
         """Return the best score that each alpha may turn out to have, (n_rows, n_alphas), float64."""
-        doubt = (caution * self.miss * self.distance[rows]).clamp(max=2)
+        doubt = (caution * self.miss[:, None, None] * self.distance[rows]).clamp(max=2)
         norm = self.norm[:, rows] * self.ratio[:, rows]
         moments = self.cross[:, rows], self.spread[:, rows, None], self.offset[:, rows]
         score = self._fold_scores(norm * torch.exp(-doubt), *moments)
@@ -152,6 +158,10 @@ class Screen:
         self.distance[rows] = torch.where(nearer, away, self.distance[rows])
         scores = self._fold_scores(norm, self.cross[:, rows, index], self.spread[:, rows], self.offset[:, rows, index])
         return scores.mean(0, dtype=torch.float64), ratio
+
+    def calibrate(self, ratio: torch.Tensor) -> None:
+        """Learn from some exact over screened norms, (n_folds, n_rows), how far the diagonal is off."""
+        self.miss = torch.maximum(ratio.clamp(min=1e-3).log().square().mean(1).sqrt(), self.least.to(ratio))
 
 
 def screened_choice(
@@ -189,8 +199,7 @@ def screened_choice(
         return ratio
 
     pilot = rows[:: max(1, len(rows) // 64)]
-    ratio = advance(pilot, best[pilot])
-    screen.miss = max(screen.miss, float(ratio.clamp(min=1e-3).log().square().mean().sqrt()))
+    screen.calibrate(advance(pilot, best[pilot]))
     while len(rows):
         reach, index = screen.bound(rows).masked_fill_(done[rows], -math.inf).max(1)
         index = torch.where(done[rows].any(1), index, best[rows])  # first where the screened score is best

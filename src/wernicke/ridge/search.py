@@ -23,6 +23,8 @@ MOMENT_SCORES: dict[Callable[..., Any], str] = {correlation_score: "correlation"
 
 #: Targets whose cross products are held at a time while hyper-parameters are chosen.
 TILE = 1024
+#: Below this screening saves nothing worth having, and has too few targets to learn its own error from.
+FEW_TARGETS = 64
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def search_tile(
     distinct, chosen = effective_alphas(alphas, alpha_floor(bases))
     grid = torch.from_numpy(distinct).to(side.device)
     names = torch.from_numpy(alphas[chosen]).to(side.device)
-    if not search.all_alphas:
+    if not search.all_alphas and len(to_beat) >= FEW_TARGETS:
         assert search.moment is not None
         index, score = screened_choice(search.moment, bases, folds, grid, names, to_beat)
         return score, names[index]
