@@ -13,7 +13,7 @@ import pytest
 
 from wernicke import cli
 from wernicke.core.errors import DiskFullError, NonFiniteLossError
-from wernicke.recipes.config import CONFIGS
+from wernicke.recipes.config import CONFIGS, load_config
 from wernicke.store.lock import FolderLock
 
 HEAVY = {"torch", "nilearn", "transformers", "sklearn", "pandas", "scipy", "matplotlib", "jsonargparse"}
@@ -60,17 +60,21 @@ def test_help_of_every_command(name, capsys):
     assert capsys.readouterr().out.startswith(f"usage: wernicke {name}")
 
 
+COMMAND_OF_RECIPE = dict.fromkeys(cli.ENCODERS, "encode") | dict.fromkeys(cli.DECODERS, "train")
+
+
 @pytest.mark.parametrize("config", [file.stem for file in CONFIGS.glob("*.yaml")])
 def test_help_of_every_config(config, capsys):
+    command = COMMAND_OF_RECIPE[load_config(config)[0]]
     for line in (
         ["--config", config, "--help"],
         [f"--config={config}", "-h"],
         ["--config", config, "--run", "x", "-h"],
     ):
-        assert cli.run(["encode", *line]) == 0
+        assert cli.run([command, *line]) == 0
         out = capsys.readouterr().out
-        assert out.startswith(f"usage: wernicke encode --config {config} --run DIR")
-        assert "--layer" in out
+        assert out.startswith(f"usage: wernicke {command} --config {config} --run DIR")
+        assert "--seed" in out
 
 
 ENCODE = ["encode", "--config", "haxby_encode"]
