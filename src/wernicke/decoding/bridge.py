@@ -302,6 +302,8 @@ class Bridge(nn.Module):
             pad_token_id=self.prompt.end_id,
             **settings,
         )
+        if settings["num_beams"] > 1:
+            rows.cache.batch_repeat_interleave(settings["num_beams"])
         with _own_generation_config(self.llm.model, config):
             ids = self.llm.model.generate(
                 inputs_embeds=rows.embeds, attention_mask=rows.mask, past_key_values=rows.cache

@@ -23,6 +23,9 @@ class BrainToBridge:
     predictions towards the mean; the bridge was trained on embeddings of full length. So a prediction keeps its
     direction from the training embeddings' mean and gets their mean distance from it.
 
+    Voxels are centred by the training samples' mean and not rescaled: after z-scoring each run's volumes, a block
+    average varies more where there is a response, and ridge may use that.
+
     Parameters
     ----------
     alphas : sequence of float
@@ -31,7 +34,6 @@ class BrainToBridge:
     ----------
     alpha_ : float
     coef_ : array, shape (n_voxels, d)
-        For voxels standardised by the training samples' mean and standard deviation.
     """
 
     def __init__(self, alphas: Sequence[float] = ALPHAS) -> None:
@@ -59,14 +61,14 @@ class BrainToBridge:
         betas = check_matrix(betas, "betas")
         embeddings = check_matrix(embeddings, "embeddings", n_rows=len(betas)).astype(np.float64)
         folds = _leave_one_out(check_labels(groups, "groups", len(betas)))
-        self._scaler = _Scaler(betas)
+        self._mean = betas.mean(0, dtype=np.float64)
         self._centre = embeddings.mean(0)
         away = embeddings - self._centre
         self._length = float(np.linalg.norm(away, axis=1).mean())
         if self._length == 0:
             raise InputError("E-CONST", "all embeddings are the same", field="embeddings")
         solution = solve_ridge_cv(
-            self._scaler(betas), away, self.alphas, score_func=correlation_score, cv=folds, local_alpha=False,
+            (betas - self._mean), away, self.alphas, score_func=correlation_score, cv=folds, local_alpha=False,
             fit_intercept=True, exhaustive=True, warn=False,
         )  # fmt: skip
         self.alpha_ = float(np.asarray(solution.best_alphas)[0])
@@ -80,21 +82,14 @@ class BrainToBridge:
         if betas.shape[1] != len(self.coef_):
             raise InputError("E-SHAPE", f"found {betas.shape[1]} voxels, the decoder was fitted on {len(self.coef_)}",
                              field="betas")  # fmt: skip
-        away = self._scaler(betas) @ self.coef_ + self._intercept
-        length = np.linalg.norm(away, axis=1, keepdims=True)
-        stretched = away * np.divide(self._length, length, out=np.zeros_like(length), where=length > 0)
-        return (self._centre + stretched).astype(np.float32)
+        away = (betas - self._mean) @ self.coef_ + self._intercept
+        return (self._centre + set_length(away, self._length)).astype(np.float32)
 
 
-class _Scaler:
-    """Per-voxel mean and standard deviation of the training samples; a constant voxel becomes 0."""
-
-    def __init__(self, values: np.ndarray) -> None:
-        self.mean, self.std = values.mean(0, dtype=np.float64), values.std(0, dtype=np.float64)
-        self.std[self.std == 0] = np.inf
-
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        return (values - self.mean) / self.std
+def set_length(vectors: np.ndarray, length: float) -> np.ndarray:
+    """Return vectors, shape (n, d), of one Euclidean length; a zero vector stays."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors * np.divide(length, norms, out=np.zeros_like(norms), where=norms > 0)
 
 
 def _leave_one_out(groups: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

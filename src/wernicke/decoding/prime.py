@@ -4,8 +4,9 @@ Notable choices
 ---------------
 - A sentence's embedding is the LLM's own: the mean over tokens of its last hidden states, z-scored per dimension over
   the distinct sentences. Nothing else has to be installed, and similar sentences lie near one another.
-- What a brain will deliver is a noisy mixture. So each visit adds noise with the covariance of the embeddings
-  themselves: random mixtures of the other sentences.
+- What a brain will deliver is a noisy mixture of fixed length (`linear.BrainToBridge`). So each visit adds noise with
+  the covariance of the embeddings themselves (random mixtures of the other sentences) and restores the
+  length.
 - The projector begins in closed form (`Bridge.begin_from_texts`); without that start the same loss takes several
   times as many steps.
 
@@ -25,6 +26,7 @@ from wernicke.core.seeds import derive_rng
 from wernicke.decoding.bridge import Bridge, BridgeConfig
 from wernicke.decoding.exposure import Exposure
 from wernicke.decoding.fit import FitConfig, FitResult, fit
+from wernicke.decoding.linear import set_length
 from wernicke.pretrained.llm import LanguageModel
 from wernicke.store.run import RunFolder
 
@@ -67,7 +69,7 @@ class NoisyEmbeddings:
     embeddings : array, shape (n, d)
     texts : sequence of n str
     noise : float
-        Its standard deviation as a multiple of the embeddings' own, in every direction.
+        Its standard deviation as a multiple of the embeddings' own, in every direction; 0 leaves them as they are.
     seed : int
     ids : sequence of n str, optional
         Default: the texts.
@@ -81,12 +83,18 @@ class NoisyEmbeddings:
         self.ids = list(texts if ids is None else ids)
         self.noise = noise
         self.seed = seed
-        self._spread = (self.embeddings - self.embeddings.mean(0)) / np.sqrt(len(texts))
+        self._centre = self.embeddings.mean(0)
+        self._away = self.embeddings - self._centre
+        self._length = float(np.linalg.norm(self._away, axis=1).mean())
 
     def batch(self, rows: np.ndarray, epoch: int) -> tuple[np.ndarray, list[str]]:
+        texts = [self.texts[row] for row in rows]
+        if self.noise == 0:
+            return self.embeddings[rows], texts
         draws = np.stack([derive_rng(self.seed, "noise", epoch, int(row)).standard_normal(len(self.texts))
                           for row in rows])  # fmt: skip
-        return self.embeddings[rows] + self.noise * draws @ self._spread, [self.texts[row] for row in rows]
+        away = self._away[rows] + self.noise / np.sqrt(len(self.texts)) * draws @ self._away
+        return self._centre + set_length(away, self._length), texts
 
 
 def prime(
