@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -45,10 +45,12 @@ class NamedCategories:
         "right", "wrong" (another category only), "ambiguous" (several) or "none", in the order of the texts.
     named : tuple of tuples of str
         The categories that each text names.
+    synonyms : mapping of label to further names
     """
 
     outcomes: tuple[str, ...]
     named: tuple[tuple[str, ...], ...]
+    synonyms: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def right(self) -> np.ndarray:
@@ -90,7 +92,8 @@ def named_categories(
                                  field="synonyms", hint=suggest(category, categories))  # fmt: skip
     longest = max(map(len, owner), default=0)
     named = tuple(_found(text, owner, longest) for text in texts)
-    return NamedCategories(tuple(_outcome(names, label) for names, label in zip(named, labels, strict=True)), named)
+    outcomes = tuple(_outcome(names, label) for names, label in zip(named, labels, strict=True))
+    return NamedCategories(outcomes, named, dict(synonyms or {}))
 
 
 def _outcome(named: tuple[str, ...], label: str) -> str:

@@ -1,11 +1,12 @@
-"""How a card looks: plain text for a terminal, an HTML fragment for a notebook. Foreign text is made safe here."""
+"""How results look: plain text for a terminal, HTML fragments for a notebook. Foreign text is made safe here."""
 
 from __future__ import annotations
 
 import html
 import re
 import textwrap
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wernicke.scoring.card import Card, CardLine
@@ -84,3 +85,71 @@ def _result(line: CardLine) -> str:
 def _wrapped(head: str, text: str, indent: int, width: int) -> str:
     lines = textwrap.wrap(printable(text, 2000), max(20, width - indent)) or [""]
     return ("\n" + " " * indent).join([head.ljust(indent) + lines[0], *lines[1:]]).rstrip()
+
+
+TITLES = {
+    "bleu1": "BLEU-1", "bleu2": "BLEU-2", "bleu3": "BLEU-3", "bleu4": "BLEU-4", "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "cider": "CIDEr", "similarity": "similarity",
+    "category_accuracy": "category named", "label_accuracy": "predicted label",
+}  # fmt: skip
+COLUMNS = {"repaired": "re-paired", "constant": "constant", "human": "people"}
+
+
+def evaluation_text(metrics: Mapping[str, float], controls: Mapping[str, Any], card: Card) -> str:
+    """Return the table of metrics (times 100) and the card, for a terminal."""
+    header, rows, notes = _evaluation_rows(metrics, controls)
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    lines = ["  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(r, widths, strict=True)))
+             for r in (header, *rows)]  # fmt: skip
+    return "\n".join(
+        [*(line.rstrip() for line in lines), "", *(printable(note) for note in notes), "", card_text(card)]
+    )
+
+
+def evaluation_html(metrics: Mapping[str, float], controls: Mapping[str, Any], card: Card) -> str:
+    """Return the same as an HTML fragment, everything escaped."""
+    header, rows, notes = _evaluation_rows(metrics, controls)
+
+    def cells(row: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(printable(cell))}</{tag}>" for cell in row) + "</tr>"
+
+    below = "".join(f"<p><small>{html.escape(printable(note))}</small></p>" for note in notes)
+    return (
+        f'<div class="wernicke-evaluation"><table><thead>{cells(header, "th")}</thead>'
+        f"<tbody>{''.join(cells(row, 'td') for row in rows)}</tbody></table>{below}</div>{card_html(card)}"
+    )
+
+
+def _evaluation_rows(
+    metrics: Mapping[str, float], controls: Mapping[str, Any]
+) -> tuple[list[str], list[list[str]], list[str]]:
+    present = [name for name in COLUMNS if name in controls["columns"]]
+    header = ["x 100", "score", "95 % CI", *(COLUMNS[name] for name in present)]
+    rows = []
+    for name, value in metrics.items():
+        ends = controls["intervals"].get(name)
+        row = [
+            TITLES.get(name, name),
+            f"{100 * value:.2f}",
+            f"{100 * ends[0]:.2f} - {100 * ends[1]:.2f}" if ends else "-",
+        ]
+        for kind in present:
+            other = controls["columns"][kind].get(name)
+            if other is None and name == "category_accuracy" and kind == "repaired":
+                other = controls["repairing"]["named category"]["null_mean"]
+            row.append("-" if other is None else f"{100 * other:.2f}")
+        rows.append(row)
+    by_implementation: dict[str, list[str]] = {}
+    for name in metrics:
+        by_implementation.setdefault(controls["implementations"][name], []).append(TITLES.get(name, name))
+    notes = [f"{', '.join(names)}: {implementation}" for implementation, names in by_implementation.items()]
+    counts = controls["named_categories"]
+    if counts is not None:
+        notes.append("texts that name the right category and no other: "
+                     + ", ".join(f"{outcome} {n}" for outcome, n in counts.items()))  # fmt: skip
+    notes += [f"empty texts, scored 0: {controls['n_empty']}"] if controls["n_empty"] else []
+    if present:
+        notes += ["re-paired: each text with another item's references, within subject, once",
+                  "constant: one sentence for all, chosen on this file"]  # fmt: skip
+    notes += ["people: first reference against the others"] if "human" in present else []
+    return header, rows, notes
