@@ -19,7 +19,7 @@ from wernicke.scoring.text import METRICS, bleu, coco_rouge_l, rouge, text_score
 from wernicke.scoring.thought2text import clean
 from wernicke.scoring.tokens import coco_tokens
 
-WORDS = "a the man dog red ball on in with white grass house small sits runs".split()
+WORDS = ["a", "the", "man", "dog", "red", "ball", "on", "in", "with", "white", "grass", "house", "sits", "runs"]
 
 
 def made_up(n: int = 40, seed: int = 0) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -175,8 +175,14 @@ THOUGHT2TEXT = {
     "no_stage2_only_eeg": (0.037, 0.219, 0.251, 0.045, 0.218),
 }
 # Each subject (BLEU-1, ROUGE-L, ROUGE-1, ROUGE-2).
-SUBJECTS = {1: (0.231, 0.253, 0.279, 0.067), 2: (0.235, 0.247, 0.278, 0.064), 3: (0.211, 0.240, 0.265, 0.066),
-            4: (0.239, 0.253, 0.283, 0.074), 5: (0.231, 0.255, 0.278, 0.071), 6: (0.237, 0.249, 0.278, 0.066)}  # fmt: skip
+SUBJECTS = {
+    1: (0.231, 0.253, 0.279, 0.067),
+    2: (0.235, 0.247, 0.278, 0.064),
+    3: (0.211, 0.240, 0.265, 0.066),
+    4: (0.239, 0.253, 0.283, 0.074),
+    5: (0.231, 0.255, 0.278, 0.071),
+    6: (0.237, 0.249, 0.278, 0.066),
+}
 
 
 def thought2text(shared: Path, name: str) -> tuple[list[str], list[list[str]]]:
