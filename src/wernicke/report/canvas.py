@@ -1,0 +1,85 @@
+"""Figures as small PNGs with the same bytes for the same numbers, ready to stand inside a page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+MAX_WIDTH_PX = 850
+
+INK, QUIET, FAINT = "#1b1f24", "#5c6670", "#d5dae0"
+BLUE, ORANGE, GREEN, RED = "#0b5cad", "#c2570c", "#1a7f4b", "#b3261e"
+
+# Text is never read as TeX: a model's name may hold a dollar sign.
+_STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans", "font.size": 9, "text.parse_math": False, "text.color": INK,
+    "axes.edgecolor": QUIET, "axes.labelcolor": INK, "axes.linewidth": 0.8, "axes.titlesize": 10,
+    "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
+    "axes.unicode_minus": False, "xtick.color": QUIET, "ytick.color": QUIET, "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK, "xtick.labelsize": 8.5, "ytick.labelsize": 9, "legend.frameon": False,
+    "legend.fontsize": 8.5, "figure.facecolor": "white", "savefig.facecolor": "white",
+}  # fmt: skip
+
+
+class Drawing:
+    """A figure and, once its ``with`` block has ended, its PNG."""
+
+    def __init__(self, figure: Figure) -> None:
+        self.figure = figure
+        self.png = b""
+
+
+@contextmanager
+def drawing(width_px: int, height_px: int, *, simulated: bool, scale: int = 1) -> Iterator[Drawing]:
+    """Yield a figure to draw into, whatever the user's matplotlib settings; afterwards `Drawing.png` holds it.
+
+    Parameters
+    ----------
+    width_px, height_px : int
+        Size on the page.
+    simulated : bool
+        Write SIMULATED across the figure.
+    scale : int
+        Pixels of the file for each pixel on the page; at most `MAX_WIDTH_PX` wide in all.
+    """
+    if width_px * scale > MAX_WIDTH_PX:
+        raise ValueError(f"{width_px} x {scale} px is wider than {MAX_WIDTH_PX}")
+    with matplotlib.rc_context(_settings()), warnings.catch_warnings():
+        # A name in a script that the font lacks is shown as boxes here and in full in the table.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        warnings.filterwarnings("ignore", category=matplotlib.MatplotlibDeprecationWarning)
+        figure = Figure(figsize=(width_px / 100, height_px / 100), dpi=100 * scale, layout="constrained")
+        canvas = FigureCanvasAgg(figure)
+        drawn = Drawing(figure)
+        yield drawn
+        if simulated:
+            figure.text(0.5, 0.5, "SIMULATED", color=RED, alpha=0.16, fontsize=0.075 * width_px, weight="bold",
+                        ha="center", va="center", rotation=12, zorder=100)  # fmt: skip
+        buffer = io.BytesIO()
+        # No metadata: neither time nor version stands in the bytes.
+        canvas.print_png(buffer, metadata={"Software": None}, pil_kwargs={"optimize": True})
+        drawn.png = buffer.getvalue()
+
+
+def _settings() -> Any:
+    """Matplotlib's defaults with our style, so that a user's matplotlibrc changes nothing; the backend is not ours."""
+    defaults = {k: v for k, v in dict(matplotlib.rcParamsDefault).items() if not k.startswith(("backend", "interac"))}
+    return {**defaults, **_STYLE}
+
+
+def data_uri(png: bytes) -> str:
+    """Return a PNG as the text of a ``src`` attribute."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def png_size(png: bytes) -> tuple[int, int]:
+    """Return width and height in pixels."""
+    return int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")

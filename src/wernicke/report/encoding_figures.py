@@ -1,0 +1,215 @@
+"""Figures of an encoding run: models side by side, maps on the slices, histograms over voxels."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from wernicke.report.canvas import BLUE, FAINT, GREEN, INK, ORANGE, QUIET, drawing
+from wernicke.report.words import number
+from wernicke.scoring.show import printable
+
+NO_VALUE = "#dfe2e6"
+COLORS = "RdBu_r"
+MAX_SLICES = 8
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One metric of all models.
+
+    Attributes
+    ----------
+    title : str
+    rows : sequence of dict
+        `name`, `mean`, `ci`, `draws` (one value a fit).
+    null, null_name
+        Values of the null, drawn as the band that holds 95 % of them; None where it was not run.
+    ceiling, ceiling_name
+        Drawn as a line.
+    """
+
+    title: str
+    rows: Sequence[Mapping[str, Any]]
+    null: Sequence[float] | None
+    null_name: str
+    ceiling: float | None
+    ceiling_name: str
+
+
+def scores_figure(panels: Sequence[Panel], *, simulated: bool) -> bytes:
+    """Every model's score as dot and interval, single fits as small dots, with null and ceiling, one metric a panel."""
+    n_rows = len(panels[0].rows)
+    with drawing(850, 160 + 36 * n_rows, simulated=simulated) as drawn:
+        axes = drawn.figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for ax, panel in zip(axes, panels, strict=True):
+            _score_panel(ax, panel)
+        axes[0].set_yticks(range(n_rows), [printable(row["name"], 24) for row in panels[0].rows])
+        axes[0].set_ylim(n_rows - 0.4, -0.6)
+        for ax in axes:
+            ax.tick_params(axis="y", length=0)
+            ax.spines["left"].set_visible(False)
+    return drawn.png
+
+
+def _score_panel(ax: Axes, panel: Panel) -> None:
+    ax.set_title(panel.title, pad=8)
+    ax.grid(axis="x", color=FAINT, linewidth=0.6)
+    ax.set_axisbelow(True)
+    handles: list[Any] = []
+    if panel.null is not None:
+        low, high = np.quantile(panel.null, (0.025, 0.975))
+        ax.axvspan(low, high, color="#e9d8c7", zorder=0.6, linewidth=0)
+        handles.append(Patch(color="#e9d8c7", label=wrap(f"null: 95 % of {len(panel.null)} fits, {panel.null_name}")))
+    if panel.ceiling is not None:
+        ax.axvline(panel.ceiling, color=GREEN, linestyle=(0, (5, 2)), linewidth=1.4, zorder=1.5)
+        handles.append(Line2D([], [], color=GREEN, linestyle=(0, (5, 2)), linewidth=1.4,
+                              label=wrap(f"ceiling {number(panel.ceiling)}: {panel.ceiling_name}")))  # fmt: skip
+    for i, row in enumerate(panel.rows):
+        color = BLUE if i == 0 else ORANGE if len(row["draws"]) > 1 else INK
+        if len(row["draws"]) > 1:
+            # Below the mean, spread in a fixed pattern, so that equal numbers give equal pictures.
+            offsets = 0.3 + 0.05 * ((np.arange(len(row["draws"])) * 2) % 5 - 2)
+            ax.plot(row["draws"], i + offsets, "o", color=ORANGE, alpha=0.5, markersize=3, markeredgewidth=0)
+        if row["ci"] is not None:
+            ax.plot(row["ci"], [i, i], color=color, linewidth=1.8, solid_capstyle="butt", zorder=3)
+        ax.plot([row["mean"]], [i], "D" if i == 0 else "o", color=color, markersize=6, markeredgecolor="white",
+                markeredgewidth=0.8, zorder=4)  # fmt: skip
+    low, high = ax.get_xlim()
+    if low < 0 < high:
+        ax.axvline(0, color=QUIET, linewidth=0.8, zorder=1)
+    if handles:
+        ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, -0.1), borderaxespad=0, borderpad=0,
+                  handlelength=1.8)  # fmt: skip
+
+
+def wrap(text: str, width: int = 46) -> str:
+    """Break a legend's text into lines."""
+    return "\n".join(textwrap.wrap(printable(text, 4 * width), width))
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Planes of a volume, left on the left, with their edges in mm.
+
+    Attributes
+    ----------
+    planes : array, shape (n_slices, height, width)
+        Voxel numbers, -1 outside the mask; first row at the bottom.
+    size_mm : (width, height) of a voxel
+    letters : (left, right, bottom, top)
+    """
+
+    planes: np.ndarray
+    size_mm: tuple[float, float]
+    letters: tuple[str, str, str, str]
+
+
+def find_slices(mask: np.ndarray, affine: np.ndarray) -> Slices:
+    """Turn a mask to the anatomical axes of its affine and cut it along the axis with a single slice, or axially."""
+    import nibabel as nib
+
+    numbers = np.full(mask.shape, -1)
+    numbers[mask] = np.arange(int(mask.sum()))
+    image = nib.as_closest_canonical(nib.Nifti1Image(numbers.astype(np.int32), affine))
+    volume, zooms = np.asarray(image.dataobj), image.header.get_zooms()
+    axis = int(np.argmin(volume.shape)) if min(volume.shape) == 1 else 2
+    planes = np.moveaxis(volume, axis, 0).transpose(0, 2, 1)
+    planes = planes[(planes >= 0).any(axis=(1, 2))]
+    if len(planes) > MAX_SLICES:
+        planes = planes[np.linspace(0, len(planes) - 1, MAX_SLICES).round().astype(int)]
+    kept = np.asarray((planes >= 0).any(axis=0))
+    rows, columns = np.flatnonzero(kept.any(axis=1)), np.flatnonzero(kept.any(axis=0))
+    planes = planes[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    wide, high = (k for k in range(3) if k != axis)
+    pairs = (("L", "R"), ("P", "A"), ("I", "S"))
+    return Slices(planes, (float(zooms[wide]), float(zooms[high])), (*pairs[wide], *pairs[high]))
+
+
+def map_figure(slices: Slices, values: np.ndarray, *, label: str, limit: float, simulated: bool) -> bytes:
+    """One map on its slices, with colour bar; grey where a voxel has no value.
+
+    Parameters
+    ----------
+    slices : Slices
+    values : array, shape (n_voxels,)
+        NaN where there is nothing to show.
+    label : str
+        Under the colour bar.
+    limit : float
+        Colours run from -`limit` to `limit`, so that the sign shows.
+    simulated : bool
+    """
+    n = len(slices.planes)
+    n_columns = min(n, 4)
+    n_rows = -(-n // n_columns)
+    height_mm, width_mm = (slices.planes.shape[k] * slices.size_mm[2 - k] for k in (1, 2))
+    width_px = 420
+    height_px = int(round(min(560, (width_px - 40) / n_columns * height_mm / width_mm * n_rows + 84)))
+    norm = Normalize(-limit, limit)
+    with drawing(width_px, height_px, simulated=simulated, scale=2) as drawn:
+        axes = drawn.figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+        for ax, plane in zip(axes, slices.planes, strict=False):
+            _draw_plane(ax, slices, plane, values, norm)
+        for ax in axes:
+            ax.set_axis_off()
+        _letter(axes[0], slices)
+        bar = drawn.figure.colorbar(
+            ScalarMappable(norm, COLORS), ax=list(axes), orientation="horizontal", fraction=0.05, pad=0.03, aspect=38,
+            shrink=0.86,
+        )  # fmt: skip
+        bar.set_label(label)
+        bar.outline.set_linewidth(0.6)
+    return drawn.png
+
+
+def _draw_plane(ax: Axes, slices: Slices, plane: np.ndarray, values: np.ndarray, norm: Normalize) -> None:
+    height, width = plane.shape
+    extent = (0.0, width * slices.size_mm[0], 0.0, height * slices.size_mm[1])
+    inside = np.where(plane >= 0, 1.0, np.nan)
+    place: dict[str, Any] = {"origin": "lower", "extent": extent, "interpolation": "nearest", "aspect": "equal"}
+    ax.imshow(inside, cmap=ListedColormap([NO_VALUE]), **place)
+    picture = np.where(plane >= 0, values[np.maximum(plane, 0)], np.nan)
+    ax.imshow(picture, cmap=COLORS, norm=norm, **place)
+
+
+def _letter(ax: Axes, slices: Slices) -> None:
+    left, right, bottom, top = slices.letters
+    for x, y, letter in ((-0.03, 0.5, left), (1.03, 0.5, right), (0.5, 1.05, top), (0.5, -0.06, bottom)):
+        ax.text(x, y, letter, transform=ax.transAxes, ha="center", va="center", fontsize=8.5, color=QUIET)
+    low = -0.04 * ax.get_ylim()[1]
+    ax.plot([0, 20], [low, low], color=INK, linewidth=1.6, clip_on=False)
+    ax.text(22, low, "20 mm", fontsize=8, va="center", color=INK)
+
+
+def histogram_figure(
+    panels: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray | None]], *, simulated: bool
+) -> bytes:
+    """Voxels by score: (title, values, which are significant, ceiling or None) a panel."""
+    with drawing(850, 250, simulated=simulated) as drawn:
+        for ax, (title, values, significant, ceiling) in zip(
+            drawn.figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+        ):
+            known = np.isfinite(values)
+            everything = [values[known]] if ceiling is None else [values[known], ceiling[np.isfinite(ceiling)]]
+            edges = np.histogram_bin_edges(np.concatenate(everything), bins=36)
+            ax.hist([values[known & significant], values[known & ~significant]], edges, stacked=True,
+                    color=[BLUE, "#b9c6d6"], label=["FDR q < .05", "not significant"])  # fmt: skip
+            if ceiling is not None:
+                ax.hist(ceiling[np.isfinite(ceiling)], edges, histtype="step", color=GREEN, linewidth=1.4,
+                        label="noise ceiling")  # fmt: skip
+            mean = float(np.mean(values[known]))
+            ax.axvline(mean, color=INK, linewidth=1, linestyle=":", label=f"mean {number(mean)}")
+            ax.set_title(title)
+            ax.set_ylabel("voxels")
+            ax.legend()
+    return drawn.png
