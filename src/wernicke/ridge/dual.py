@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -31,8 +32,12 @@ class DualSide:
         self.X = X if self.shift is None else X - self.shift.to(X.dtype)
         ends = np.cumsum(widths)
         self.bands = [slice(int(end) - width, int(end)) for end, width in zip(ends, widths, strict=True)]
-        self.kernels = [gram64(self.X[:, band].T) for band in self.bands]
         self.rows = [(as_rows(fold.train), as_rows(fold.test)) for fold in folds]
+
+    @cached_property
+    def kernels(self) -> list[torch.Tensor]:
+        """``X X.T`` of each band, float64."""
+        return [gram64(self.X[:, band].T) for band in self.bands]
 
     def kernel(self, gamma: np.ndarray) -> torch.Tensor:
         """Return the bands' kernels summed with their weights, (n_samples, n_samples), float64."""

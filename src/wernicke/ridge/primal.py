@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -61,20 +62,46 @@ class PrimalSide:
         self.shift = X.to(torch.float64).mean(0) if fit_intercept else None
         self.X = X if self.shift is None else X - self.shift.to(X.dtype)
         self.rows = [(as_rows(fold.train), as_rows(fold.test)) for fold in folds]
-        self.test_grams = [gram64(self.X[test]) for _, test in self.rows]
         self.test_sums = [self.X[test].sum(0, dtype=torch.float64) for _, test in self.rows]
         self.partition = is_partition(folds, self.n_samples)
-        self.gram = sum_of(self.test_grams) if self.partition else gram64(self.X)
         self.sum = self.X.sum(0, dtype=torch.float64)
-        self.train_grams = [
-            None if f.complementary else gram64(self.X[tr]) for f, (tr, _) in zip(folds, self.rows, strict=True)
-        ]
         self.by_factor = [factors or len(fold.test) < self.n_features for fold in folds]
+
+    @cached_property
+    def test_grams(self) -> list[torch.Tensor]:
+        """``X.T X`` over each fold's test samples, float64."""
+        return [gram64(self.X[test]) for _, test in self.rows]
+
+    @cached_property
+    def gram(self) -> torch.Tensor:
+        """``X.T X`` over all samples, float64."""
+        return sum_of(self.test_grams) if self.partition else gram64(self.X)
+
+    @cached_property
+    def train_grams(self) -> list[torch.Tensor | None]:
+        """``X.T X`` over training samples, for folds where it is not total minus test."""
+        direct = [not fold.complementary for fold in self.folds]
+        return [gram64(self.X[train]) if d else None for d, (train, _) in zip(direct, self.rows, strict=True)]
 
     def scale(self, gamma: np.ndarray) -> torch.Tensor:
         """Return each feature's factor sqrt(gamma of its band), shape (n_features,), float64."""
         weights = torch.as_tensor(np.sqrt(gamma), dtype=torch.float64, device=self.X.device)
         return weights[self.band_of]
+
+    def _decompose(self, gram: torch.Tensor, scale: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return eigenvalues of the rescaled Gram matrix, and its eigenvectors with the scale multiplied in.
+
+        Bands of weight 0 are left out of the decomposition: a sub-model costs what its own features cost.
+        """
+        if bool((scale > 0).all()):
+            eigenvalues, vectors = eigh64(gram * torch.outer(scale, scale))
+            return eigenvalues, vectors.mul_(scale[:, None])
+        active = scale.nonzero()[:, 0]
+        part = scale[active]
+        eigenvalues, inner = eigh64(gram[active][:, active] * torch.outer(part, part))
+        vectors = torch.zeros((self.n_features, len(active)), dtype=torch.float64, device=gram.device)
+        vectors[active] = inner * part[:, None]
+        return eigenvalues, vectors
 
     def fold_basis(self, k: int, gamma: np.ndarray) -> FoldBasis:
         """Return fold k's basis for one set of band weights; X and Y are not touched unless it has a test factor."""
@@ -85,8 +112,7 @@ class PrimalSide:
         train_sum = self.sum - self.test_sums[k] if direct is None else self.X[train_rows].sum(0, dtype=torch.float64)
         if self.fit_intercept:
             gram -= torch.outer(train_sum, train_sum) / n_train
-        eigenvalues, vectors = eigh64(gram * torch.outer(scale, scale))
-        vectors *= scale[:, None]
+        eigenvalues, vectors = self._decompose(gram, scale)
         loadings = vectors.to(self.X.dtype)
         test_mean = self.test_sums[k] / n_test
         factor = test_gram = None
@@ -134,10 +160,8 @@ class PrimalSide:
 
         ``weights = outside @ (z / (eigenvalues + alpha))``, ``z = (cross @ inside).T``.
         """
-        scale = self.scale(gamma)
-        gram = self.gram * torch.outer(scale, scale)
-        eigenvalues, vectors = eigh64(gram)
-        loadings = (vectors * scale[:, None]).to(self.dtype)
+        eigenvalues, vectors = self._decompose(self.gram, self.scale(gamma))
+        loadings = vectors.to(self.dtype)
         return eigenvalues, loadings, loadings
 
     def refit_cross(self, tile: PrimalTargets) -> torch.Tensor:

@@ -70,14 +70,14 @@ def check_xy(Xs: Sequence[Any], Y: Any) -> tuple[list[torch.Tensor], torch.Tenso
     return [band.to(bands[0].device, dtype) for band in bands], responses
 
 
-def check_constant(Y: torch.Tensor) -> None:
-    """Refuse targets without any variance: no cross-validation can choose for them."""
+def check_constant(Y: torch.Tensor, first: int = 0) -> None:
+    """Refuse targets without any variance: no cross-validation can choose for them. `first` numbers the first one."""
     same = (Y[:2] == Y[0]).all(0).nonzero()[:, 0]
     constant = same[(Y[:, same] == Y[0, same]).all(0)]
     if len(constant):
         raise InputError(
             "E-CONST", f"found {len(constant)} of {Y.shape[1]} targets that are constant, the first at index "
-            f"{int(constant[0])}", field="Y", hint="leave these voxels out: mask = Y.std(axis=0) > 0",
+            f"{int(constant[0]) + first}", field="Y", hint="leave these voxels out: mask = Y.std(axis=0) > 0",
         )  # fmt: skip
 
 

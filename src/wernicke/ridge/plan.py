@@ -1,0 +1,71 @@
+"""How much memory, disk and arithmetic a job of tiles takes, stated before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wernicke.ridge.search import TILE
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """What `fit_tiles` will take, apart from Python and its libraries (about 0.4 GB)."""
+
+    peak_bytes: int
+    """Memory at a time in each process; it does not depend on the number of targets."""
+    disk_bytes: int
+    """Results and shared bases."""
+    flops: float
+    """Floating-point operations, a multiply-add counted as two."""
+    n_tiles: int
+
+
+def plan_tiles(
+    n_samples: int,
+    widths: Sequence[int],
+    n_targets: Sequence[int],
+    fold_sizes: Sequence[int],
+    n_alphas: int,
+    n_draws: int = 1,
+    tile: int = 4096,
+    itemsize: int = 4,
+) -> TilePlan:
+    """Return what a job takes.
+
+    Parameters
+    ----------
+    n_samples : int
+    widths : sequence of int
+        Number of features of each band.
+    n_targets : sequence of int
+        One a subject.
+    fold_sizes : sequence of int
+        Number of test samples of each fold.
+    n_alphas, n_draws, tile : int
+        As given to `fit_tiles`.
+    itemsize : int
+        4 for float32 features, 8 for float64.
+    """
+    p, n_folds = sum(widths), len(fold_sizes)
+    dual = p > n_samples
+    rank = n_samples if dual else p
+    tests = [min(size, rank) for size in fold_sizes]
+    basis = sum(rank * rank + size * rank for size in tests) * itemsize + rank * rank * itemsize
+    refit = rank * (rank + (p if dual else rank)) * itemsize
+    statistics = (len(widths) + 1 if dual else n_folds + 1) * rank * rank * 8
+    cross = 0 if dual else (n_folds + 1) * p
+    part = min(tile, TILE)
+    search = part * (2 * n_folds * rank + 4 * rank + 10 * n_folds * n_alphas) * itemsize
+    held = tile * (3 * n_samples + cross + 2 * p + n_draws) * itemsize
+    features = 2 * n_samples * p * itemsize
+    peak = features + statistics + max(5 * rank * rank * 8, 2 * basis + 2 * refit + held + search)
+    total = sum(n_targets)
+    per_target = 2 * n_samples * (2 * rank if dual else p) + n_draws * sum(
+        4 * rank * rank + 3 * 2 * size * rank for size in tests
+    )
+    flops = total * (per_target + 4.0 * p * rank) + n_draws * (n_folds + 1) * 9.0 * rank**3
+    flops += 2.0 * n_samples * p * (n_samples if dual else p)
+    n_tiles = sum(-(-n // tile) for n in n_targets)
+    disk = total * (p + n_draws + 4) * itemsize + n_draws * (basis + refit) + n_samples * p * itemsize
+    return TilePlan(int(peak), int(disk), float(flops), n_tiles)

@@ -1,0 +1,219 @@
+"""Out of core: the same bytes whoever computes them and however often they are killed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import wernicke.ridge as ours
+from wernicke.core.errors import InputError
+from wernicke.ridge.plan import plan_tiles
+from wernicke.ridge.responses import ResponseFile
+
+ALPHAS = np.logspace(-2, 5, 8)
+
+
+def simulate(n_targets: int = 300):
+    rng = np.random.default_rng(0)
+    Xs = [rng.standard_normal((150, 12)).astype("f4"), rng.standard_normal((150, 9)).astype("f4")]
+    weights = rng.standard_normal((21, n_targets)) * 0.1
+    return Xs, (np.concatenate(Xs, 1) @ weights + rng.standard_normal((150, n_targets))).astype("f4")
+
+
+def digest(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*.safetensors"))
+    }
+
+
+@pytest.fixture
+def data(tmp_path):
+    Xs, Y = simulate()
+    np.save(tmp_path / "Y.npy", Y)
+    return Xs, Y, tmp_path / "Y.npy"
+
+
+@pytest.mark.parametrize("bands", [1, 2])
+def test_tiles_equal_the_solver_in_memory(data, tmp_path, bands):
+    Xs, Y, path = data
+    features = Xs if bands == 2 else np.concatenate(Xs, 1)
+    job = ours.fit_tiles(features, path, tmp_path / "job", alphas=ALPHAS, cv=3, n_iter=4, tile=128, fit_intercept=True)
+    whole = ours.solve_group_ridge(
+        Xs if bands == 2 else [features], Y, n_iter=4 if bands == 2 else np.ones((1, 1)), alphas=ALPHAS, cv=3,
+        random_state=0, score_func=ours.correlation_score, fit_intercept=True, warn=False,
+    )  # fmt: skip
+    for name in ("coef", "cv_scores", "intercept", "best_alphas"):
+        np.testing.assert_allclose(ours.read_tiles(job, name), getattr(whole, name), atol=1e-5, err_msg=name)
+    assert ours.read_tiles(job, "n_edge").sum() == whole.n_edge
+
+
+@pytest.mark.parametrize("kind", ["npy", "zarr", "h5"])
+def test_responses_are_read_from(kind, tmp_path):
+    Y = np.arange(60, dtype="f4").reshape(6, 10)
+    path = tmp_path / f"Y.{kind}"
+    if kind == "npy":
+        np.save(path, Y)
+    elif kind == "zarr":
+        zarr = pytest.importorskip("zarr")
+        zarr.save_array(str(path), Y)
+    else:
+        h5py = pytest.importorskip("h5py")
+        with h5py.File(path, "w") as file:
+            file["dataDT"] = Y
+    source = ResponseFile(path)
+    assert source.shape == (6, 10)
+    np.testing.assert_array_equal(source.read(slice(3, 7)), Y[:, 3:7])
+    assert source.sample() == ResponseFile(path).sample()
+
+
+def test_subjects_share_a_job(data, tmp_path):
+    Xs, Y, path = data
+    np.save(tmp_path / "second.npy", Y[:, :100] * 2)
+    job = ours.fit_tiles(
+        Xs[0], {"S01": path, "S02": tmp_path / "second.npy"}, tmp_path / "job", alphas=ALPHAS, tile=150
+    )
+    np.testing.assert_allclose(
+        ours.read_tiles(job, "best_scores", "S02"), ours.read_tiles(job, "best_scores", "S01")[:100], atol=1e-6
+    )
+    with pytest.raises(InputError, match="unknown value `S3`\n  known: S01, S02"):
+        ours.read_tiles(job, "coef", "S3")
+
+
+SCRIPT = """
+import os, signal, sys
+import numpy as np
+import torch
+torch.set_num_threads(1)
+import wernicke.ridge.tiles as tiles
+write = tiles.write_safetensors
+left = int(sys.argv[1])
+
+def write_and_maybe_die(path, arrays):
+    global left
+    if left == 0 and sys.argv[2] == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(path, arrays)
+    left -= 1
+    if left == -1:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+tiles.write_safetensors = write_and_maybe_die
+Xs = [np.load(sys.argv[3] + "/X0.npy"), np.load(sys.argv[3] + "/X1.npy")]
+settings = dict(alphas=np.logspace(-2, 5, 8), cv=3, n_iter=2, tile=80)
+tiles.fit_tiles(Xs, sys.argv[3] + "/Y.npy", sys.argv[3] + "/killed", **settings)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_point_and_started_again_gives_the_same_bytes(data, tmp_path):
+    Xs, _, path = data
+    for i, X in enumerate(Xs):
+        np.save(tmp_path / f"X{i}.npy", X)
+    job = ours.fit_tiles(Xs, path, tmp_path / "whole", alphas=ALPHAS, cv=3, n_iter=2, tile=80)
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    # Writes: features, 2 draws of (3 folds, 1 of all), 4 tiles. Die in the bases, then twice in the tiles.
+    for n_writes, when in ((4, "before"), (6, "after"), (0, "after"), (99, "never")):
+        done = subprocess.run(
+            [sys.executable, script, str(n_writes), when, str(tmp_path)], capture_output=True, text=True
+        )
+        assert done.returncode == (0 if when == "never" else -signal.SIGKILL), done.stderr
+    assert digest(tmp_path / "killed") == digest(job)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_two_dask_workers_of_which_one_dies_give_the_same_bytes(data, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    Xs, _, path = data
+    alone = ours.fit_tiles(Xs, path, tmp_path / "alone", alphas=ALPHAS, cv=3, n_iter=3, tile=10)
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=str(tmp_path / "dask")
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        pids = list(client.run(os.getpid).values())
+        killed = client.submit(lambda pid: os.kill(pid, signal.SIGKILL), pids[0], workers=[cluster.workers[1].name])
+        both = ours.fit_tiles(Xs, path, tmp_path / "both", alphas=ALPHAS, cv=3, n_iter=3, tile=10, client=client)
+        del killed
+        assert pids[0] not in client.run(os.getpid).values()
+    assert digest(alone) == digest(both)
+
+
+def test_another_job_in_the_folder_is_refused(data, tmp_path):
+    Xs, Y, path = data
+    job = ours.fit_tiles(Xs[0], path, tmp_path / "job", alphas=ALPHAS, cv=3)
+    before = digest(job)
+    with pytest.raises(InputError, match="holds another job; alphas differ"):
+        ours.fit_tiles(Xs[0], path, job, alphas=ALPHAS[1:], cv=3)
+    np.save(path, Y + 1)
+    with pytest.raises(InputError, match="holds another job; responses differ"):
+        ours.fit_tiles(Xs[0], path, job, alphas=ALPHAS, cv=3)
+    assert digest(job) == before
+
+
+def test_an_unfinished_job_and_a_constant_voxel_are_named(data, tmp_path):
+    Xs, Y, path = data
+    Y[:, 200] = 1.0
+    np.save(path, Y)
+    with pytest.raises(InputError, match="E-CONST.*first at index 200"):
+        ours.fit_tiles(Xs[0], path, tmp_path / "job", alphas=ALPHAS, cv=3, tile=128)
+    with pytest.raises(InputError, match="2 of 3 tiles are not done"):
+        ours.read_tiles(tmp_path / "job", "coef")
+
+
+def test_the_plan_does_not_grow_with_the_number_of_voxels():
+    small, large = (plan_tiles(22262, [1280], [n], [5523, 6313, 5980, 4446], 25) for n in (1_000, 88_000))
+    assert small.peak_bytes == large.peak_bytes
+    assert large.n_tiles == 22
+    assert 2e12 < large.flops < 5e13
+
+
+MEASURE = """
+import resource, sys
+import numpy as np
+import torch
+torch.set_num_threads(1)
+import wernicke.ridge.tiles as tiles
+from wernicke.ridge.plan import plan_tiles
+X = np.load(sys.argv[1] + "/X.npy")
+tiles.fit_tiles(X[:, :3], sys.argv[1] + "/warm.npy", sys.argv[1] + "/warm", alphas=[1.0, 10.0], cv=2)
+base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+tiles.fit_tiles(X, sys.argv[1] + "/Y.npy", sys.argv[1] + "/job", alphas=np.logspace(-2, 5, 8), cv=4, tile=512)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - base)
+"""
+
+
+@pytest.mark.slow
+def test_peak_memory_is_as_planned_and_does_not_grow_with_the_number_of_voxels(tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((800, 150)).astype("f4")
+    peaks = []
+    for n_targets in (1_000, 50_000):
+        folder = tmp_path / str(n_targets)
+        folder.mkdir()
+        np.save(folder / "X.npy", X)
+        np.save(folder / "warm.npy", rng.standard_normal((800, 70)).astype("f4"))
+        Y = np.lib.format.open_memmap(folder / "Y.npy", mode="w+", dtype="f4", shape=(800, n_targets))
+        for at in range(0, n_targets, 1000):
+            Y[:, at : at + 1000] = rng.standard_normal((800, 1000))
+        Y.flush()
+        del Y
+        (folder / "script.py").write_text(MEASURE)
+        done = subprocess.run(
+            [sys.executable, folder / "script.py", folder], capture_output=True, text=True, check=True
+        )
+        peaks.append(int(done.stdout))
+    planned = plan_tiles(800, [150], [50_000], [200] * 4, 8, tile=512).peak_bytes
+    assert peaks[1] < peaks[0] + 30e6  # the responses are 160 MB, the weights 30 MB
+    assert max(peaks) < planned + 50e6
