@@ -159,7 +159,7 @@ def accuracy_rows(
     for name, (what, right) in models.items():
         if right is None:
             model = linear_svm(config.seed) if name == "linear SVM" else ridge_classifier()
-            right = (cross_predict_labels(model, blocks.values, labels, runs) == labels).astype(float)
+            right = (cross_predict_labels(model, blocks.values, labels.tolist(), runs.tolist()) == labels).astype(float)
         ends = bootstrap_interval(right, runs, seed=config.seed)
         share, interval = float(right.mean()), [float(ends.low), float(ends.high)]
         rows.append({"name": name, "what": what, "accuracy": share, "ci": interval, "ci_over": "runs",
