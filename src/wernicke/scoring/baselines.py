@@ -81,7 +81,12 @@ def baselines(
     candidate = np.array([pairs.rows[several[0]] for several in sets])  # row of each set's first reference
     among = pairs.matrix[candidate]  # (set the text is of, set it is scored on)
     # A first reference can also stand in another set: it is no candidate there either.
-    own = np.array([[several[0] in other for other in sets] for several in sets])
+    firsts: dict[str, list[int]] = {}
+    for row, several in enumerate(sets):
+        firsts.setdefault(several[0], []).append(row)
+    own = np.zeros((len(sets), len(sets)), dtype=bool)
+    for at, several in enumerate(sets):
+        own[[row for text in several for row in firsts.get(text, ())], at] = True
     used = np.unique(pairs.text)
     written, texts = pairs.matrix[used], [list(pairs.rows)[row] for row in used]
     found = [
