@@ -137,7 +137,7 @@ class FitResult:
     accumulate : int
         Micro-batches at the end; more than configured when memory ran out.
     curve : list of dict
-        The learning curve: rows of step, epoch, loss, lr, grad_norm, and valid where validated.
+        The learning curve: rows of step, epoch, loss, lr and grad_norm, and rows of step and valid.
     """
 
     step: int = 0
@@ -264,6 +264,7 @@ class _Loop:
         self.result = FitResult(accumulate=config.accumulate)
         self.best: dict[str, Tensor] = {}
         self.skipped_in_a_row = 0
+        self.last_loss = math.nan
         self.saved_step = -1
 
     # -- weights and checkpoints -------------------------------------------------------------------------------------
@@ -311,7 +312,9 @@ class _Loop:
             log.info("going on after step %d", self.result.step)
             if rank() == 0 and self.run is not None:
                 self.run.rewind_metrics(self.result.step, self.key)
-                self.result.curve = [row for row in self.run.read_metrics() if self.key in row]
+                # A file holds NaN as text.
+                self.result.curve = [{name: float(v) if isinstance(v, str) else v for name, v in row.items()}
+                                     for row in self.run.read_metrics() if self.key in row]  # fmt: skip
         elif rank() == 0 and self.run is not None:
             self.run.rewind_metrics(-1, self.key)
         copy_from_first(self.weights().values())
@@ -356,7 +359,7 @@ class _Loop:
                 asked = self.one_step(stop.requested)
                 self.after_step()
                 bar.update()
-                bar.set_postfix_str(f"loss {self.result.curve[-1]['loss']:.3f}")
+                bar.set_postfix_str(f"loss {self.last_loss:.3f}")
                 if asked and not self.result.stopped:
                     self.save()
                     stop.leave(f"interrupted after step {self.result.step}; the same command goes on from there")
@@ -388,6 +391,7 @@ class _Loop:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.result.step += 1
+        self.last_loss = mean
         self.note({"epoch": epoch, "loss": mean, "lr": lr, "grad_norm": norm})
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
         if not finite:
@@ -461,7 +465,7 @@ class _Loop:
         copy_from_first(b for name, b in self.model.named_buffers() if name in self.weights())
         self.model.eval()
         value = self.valid() if callable(self.valid) else self.validation_loss()
-        self.note({"valid": value}, merge=True)
+        self.note({"valid": value})
         if value < self.result.best_value:
             self.result.best_value, self.result.best_step, self.result.n_worse = value, self.result.step, 0
             self.best = {name: tensor.detach().clone() for name, tensor in self.weights().items()}
@@ -484,13 +488,10 @@ class _Loop:
         sum_over_processes([sums])
         return float(sums[0] / sums[1])
 
-    def note(self, values: dict[str, Any], merge: bool = False) -> None:
+    def note(self, values: dict[str, Any]) -> None:
         """Add a row to the learning curve and to the run's metrics."""
         row = {self.key: self.result.step, **values}
-        if merge and self.result.curve and self.result.curve[-1][self.key] == self.result.step:
-            self.result.curve[-1].update(values)
-        else:
-            self.result.curve.append(row)
+        self.result.curve.append(row)
         if rank() == 0 and self.run is not None:
             self.run.append_metrics(row)
 
