@@ -2,8 +2,8 @@
 
     python benchmarks/generate.py [--quick] [--json FILE] [--threads 2]
 
-SmolLM2, a prompt with eight soft tokens, exactly 20 new tokens for every sample (the end-of-turn token is held back), so
-that both sides do the same work. Both run alternately in one process; the median of the rounds counts. The projector
+SmolLM2, a prompt with eight soft tokens, exactly 20 new tokens for every sample (the end-of-turn token is held back),
+so that both sides do the same work. Both run alternately in one process; the median of the rounds counts. The projector
 has random weights: only time is measured here.
 """
 

@@ -18,7 +18,8 @@ from toy_training import CONFIG, Toy, ToyData, train
 
 from wernicke.core.errors import InputError, Interrupted, NonFiniteLossError, WernickeError
 from wernicke.decoding.exposure import Exposure
-from wernicke.decoding.fit import FitConfig, epoch_order, fit, learning_rate
+from wernicke.decoding.fit import FitConfig, fit
+from wernicke.decoding.schedule import epoch_order, learning_rate
 from wernicke.store.checkpoint import find_checkpoints, latest_checkpoint
 from wernicke.store.run import RunFolder
 

@@ -17,24 +17,27 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import asdict
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from wernicke.core.checks import check_option, check_range
 from wernicke.core.errors import InputError, NonFiniteLossError, WernickeError
 from wernicke.core.seeds import derive_rng
 from wernicke.decoding.exposure import Exposure
 from wernicke.decoding.parallel import copy_from_first, rank, sum_over_processes, wait_for_all, world_size
+from wernicke.decoding.schedule import FitConfig, FitResult, epoch_order, learning_rate
+from wernicke.decoding.weights import check_same, load_weights, trained_weights
 from wernicke.store.checkpoint import latest_checkpoint, save_checkpoint
 from wernicke.store.fingerprint import fingerprint
 from wernicke.store.interrupt import GracefulExit
 from wernicke.store.run import RunFolder
 from wernicke.store.state import pack_state, unpack_state
+
+__all__ = ["Data", "FitConfig", "FitResult", "fit"]
 
 log = logging.getLogger(__name__)
 
@@ -53,101 +56,6 @@ class Data(Protocol):
     def batch(self, rows: np.ndarray, epoch: int) -> Any:
         """Return what the loss takes; random changes are drawn from (seed, epoch, row) alone."""
         ...
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """How to train.
-
-    Parameters
-    ----------
-    epochs : int
-        Passes over the data.
-    max_steps : int, optional
-        Stop after so many steps even if epochs are left.
-    batch_size : int
-        Samples a step, over all processes and micro-batches.
-    accumulate : int
-        Into how many micro-batches a process cuts its share of a step; doubled when memory does not suffice.
-    lr, weight_decay, beta2 : float
-        Of AdamW.
-    schedule : {"constant", "cosine", "linear"}
-        How the learning rate falls to 0 after `warmup_steps`.
-    warmup_steps : int
-        Steps of linear rise.
-    max_grad_norm : float, optional
-        Gradients are scaled down to this Euclidean norm.
-    precision : {"fp32", "bf16"}
-        bf16: automatic mixed precision; weights stay float32.
-    validate_every_steps : int, optional
-        None: at the end of each epoch.
-    patience : int, optional
-        Stop after so many validations in a row without a better one.
-    checkpoint_every_steps : int, optional
-        None: at the end of each epoch.
-    on_nonfinite : {"stop", "skip"}
-        A loss or gradient that is NaN or infinite ends the run (exit code 5), or its step is left out, at most five
-        in a row.
-    """
-
-    epochs: int = 1
-    max_steps: int | None = None
-    batch_size: int = 16
-    accumulate: int = 1
-    lr: float = 1e-3
-    weight_decay: float = 0.0
-    beta2: float = 0.999
-    schedule: str = "cosine"
-    warmup_steps: int = 0
-    max_grad_norm: float | None = 1.0
-    precision: str = "fp32"
-    validate_every_steps: int | None = None
-    patience: int | None = None
-    checkpoint_every_steps: int | None = None
-    on_nonfinite: str = "stop"
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate"):
-            check_range(getattr(self, name), name, low=1)
-        for name in ("max_steps", "validate_every_steps", "patience", "checkpoint_every_steps"):
-            if getattr(self, name) is not None:
-                check_range(getattr(self, name), name, low=1)
-        check_range(self.lr, "lr", low=0, low_open=True)
-        check_range(self.weight_decay, "weight_decay", low=0)
-        check_range(self.warmup_steps, "warmup_steps", low=0)
-        check_option(self.schedule, ("constant", "cosine", "linear"), "schedule")
-        check_option(self.precision, ("fp32", "bf16"), "precision")
-        check_option(self.on_nonfinite, ("stop", "skip"), "on_nonfinite")
-
-
-@dataclass
-class FitResult:
-    """How training went.
-
-    Attributes
-    ----------
-    step : int
-        Steps done.
-    best_step : int or None
-        Step with the lowest validation value, whose weights the model now has; None without validation.
-    best_value : float
-    stopped : {"done", "patience"}
-    n_skipped : int
-        Steps left out because of a non-finite loss.
-    accumulate : int
-        Micro-batches at the end; more than configured when memory ran out.
-    curve : list of dict
-        The learning curve: rows of step, epoch, loss, lr and grad_norm, and rows of step and valid.
-    """
-
-    step: int = 0
-    best_step: int | None = None
-    best_value: float = math.inf
-    stopped: Literal["", "done", "patience"] = ""
-    n_skipped: int = 0
-    accumulate: int = 1
-    n_worse: int = 0
-    curve: list[dict[str, Any]] = field(default_factory=list)
 
 
 def fit(
@@ -213,21 +121,6 @@ def fit(
     return loop.result
 
 
-def epoch_order(n_samples: int, seed: int, epoch: int) -> np.ndarray:
-    """Return the order of the samples in an epoch, shape (n_samples,)."""
-    return derive_rng(seed, "order", epoch).permutation(n_samples)
-
-
-def learning_rate(config: FitConfig, step: int, n_steps: int) -> float:
-    """Return the learning rate of a step, counted from 0."""
-    if step < config.warmup_steps:
-        return config.lr * (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(1, n_steps - config.warmup_steps)
-    return (
-        config.lr * {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}[config.schedule]
-    )
-
-
 class _Loop:
     """The state of one call of `fit`."""
 
@@ -269,23 +162,6 @@ class _Loop:
 
     # -- weights and checkpoints -------------------------------------------------------------------------------------
 
-    def weights(self) -> dict[str, Tensor]:
-        """Trainable parameters and buffers by name: everything but frozen parameters."""
-        frozen = {name for name, p in self.model.named_parameters(remove_duplicate=False) if not p.requires_grad}
-        return {name: tensor for name, tensor in self.model.state_dict().items() if name not in frozen}
-
-    def load(self, weights: dict[str, Tensor]) -> None:
-        own = self.weights()
-        if set(own) != set(weights):
-            names = sorted(set(own) ^ set(weights))
-            raise InputError("E-CKPT", f"the checkpoint holds other weights, such as {names[0]!r}", path=self.folder)
-        with torch.no_grad():
-            for name, tensor in weights.items():
-                if tensor.shape != own[name].shape:
-                    raise InputError("E-CKPT", f"{name!r} has shape {tuple(tensor.shape)}, the model's "
-                                     f"{tuple(own[name].shape)}", path=self.folder)  # fmt: skip
-                own[name].copy_(tensor)
-
     def identity(self) -> dict[str, Any]:
         """What must be the same for a checkpoint to be gone on from."""
         return {
@@ -299,8 +175,9 @@ class _Loop:
     def resume(self) -> None:
         checkpoint = latest_checkpoint(self.folder) if self.folder is not None else None
         if checkpoint is not None:
-            self._check_same(checkpoint.meta["identity"], checkpoint.folder)
-            self.load(checkpoint.tensors("model"))
+            check_same(self.identity(), checkpoint.meta["identity"], checkpoint.folder,
+                       allow_inexact=self.allow_inexact)  # fmt: skip
+            load_weights(self.model, checkpoint.tensors("model"), checkpoint.folder)
             packed = checkpoint.meta["optimizer"]
             self.optimizer.load_state_dict(unpack_state(checkpoint.tensors("state"), packed))
             progress = unpack_state({}, checkpoint.meta["progress"])
@@ -317,26 +194,15 @@ class _Loop:
                                      for row in self.run.read_metrics() if self.key in row]  # fmt: skip
         elif rank() == 0 and self.run is not None:
             self.run.rewind_metrics(-1, self.key)
-        copy_from_first(self.weights().values())
+        copy_from_first(trained_weights(self.model).values())
         wait_for_all()
-
-    def _check_same(self, then: dict[str, Any], path: Any) -> None:
-        now = self.identity()
-        changed = []
-        for key in ("seed", "data", "threads", "processes"):
-            if now[key] != then[key] and not (self.allow_inexact and key in ("threads", "processes")):
-                changed.append(f"{key} {then[key]} -> {now[key]}" if key != "data" else "the sample ids")
-        for key, value in now["config"].items():
-            if then["config"].get(key) != value:
-                changed.append(f"{key} {then['config'].get(key)} -> {value}")
-        if changed:
-            raise InputError("E-CKPT", f"was made with other settings: {', '.join(changed)}", path=path,
-                             hint="nothing was changed; use the same settings, or a new run folder")  # fmt: skip
 
     def save(self, *, best: bool = False) -> None:
         if rank() == 0 and self.folder is not None and (best or self.saved_step != self.result.step):
             tensors, packed = pack_state(self.optimizer.state_dict())
-            groups = {"model": self.weights(), "state": tensors} | ({"best": self.best} if self.best else {})
+            groups = {"model": trained_weights(self.model), "state": tensors} | (
+                {"best": self.best} if self.best else {}
+            )
             progress = {k: v for k, v in vars(self.result).items() if k != "curve"}
             progress["skipped_in_a_row"] = self.skipped_in_a_row
             meta = {"identity": self.identity(), "optimizer": packed, "progress": pack_state(progress)[1],
@@ -347,7 +213,7 @@ class _Loop:
 
     def restore_best(self) -> None:
         if self.best:
-            self.load(self.best)
+            load_weights(self.model, self.best)
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -462,13 +328,14 @@ class _Loop:
 
     def validate(self) -> bool:
         """Validate; return whether it was the best so far."""
-        copy_from_first(b for name, b in self.model.named_buffers() if name in self.weights())
+        ours = trained_weights(self.model)
+        copy_from_first(ours[name] for name, _ in self.model.named_buffers() if name in ours)
         self.model.eval()
         value = self.valid() if callable(self.valid) else self.validation_loss()
         self.note({"valid": value})
         if value < self.result.best_value:
             self.result.best_value, self.result.best_step, self.result.n_worse = value, self.result.step, 0
-            self.best = {name: tensor.detach().clone() for name, tensor in self.weights().items()}
+            self.best = {name: tensor.detach().clone() for name, tensor in trained_weights(self.model).items()}
             return True
         self.result.n_worse += 1
         if self.config.patience is not None and self.result.n_worse >= self.config.patience:
