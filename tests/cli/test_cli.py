@@ -92,6 +92,13 @@ MISTAKES = [
     ([*ENCODE, "--run", "x", "--data", "1"], "unknown flag `--data`\n  did you mean `data.root`?"),
     (["doctor", "--rnu", "x"], "E-CFG --rnu: unknown flag `--rnu`\n  did you mean `--run`?"),
     (["doctor", "x"], "E-CFG unrecognized arguments: x\n"),
+    (["demo", "--ot", "x"], "E-CFG --ot: unknown flag `--ot`\n  did you mean `--out`?"),
+    (["evaluate", "x.csv", "--jsn", "y"], "E-CFG --jsn: unknown flag `--jsn`\n  did you mean `--json`?"),
+    (["decode"], "E-CFG the following arguments are required: --run"),
+    (
+        ["train", "--config", "haxby_encode", "--run", "x"],
+        "unknown value `haxby_encode`\n  did you mean `haxby_decode`?",
+    ),
     (["doctor", "--run", "absent"], "E-REF absent"),
 ]
 
