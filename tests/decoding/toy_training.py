@@ -48,7 +48,7 @@ class ToyData:
         self.ids = [f"{name}{i:03d}" for i in range(n)]
         self.orders: list[list[int]] = []
         if bad is not None:
-            self.y[bad] = np.nan
+            self.x[bad] = np.nan
 
     def batch(self, rows: np.ndarray, epoch: int):
         self.orders.append(rows.tolist())

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -25,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from wernicke.core.errors import InputError, NonFiniteLossError, WernickeError
+from wernicke.core.errors import InputError, Interrupted, NonFiniteLossError, WernickeError
 from wernicke.core.seeds import derive_rng
 from wernicke.decoding.exposure import Exposure
 from wernicke.decoding.parallel import copy_from_first, rank, sum_over_processes, wait_for_all, world_size
@@ -156,6 +157,9 @@ class _Loop:
         self.exposure = exposure or Exposure.of(samples=[*data.ids, *held_out])
         self.result = FitResult(accumulate=config.accumulate)
         self.best: dict[str, Tensor] = {}
+        ours = trained_weights(model)
+        self.buffers = [ours[name] for name, _ in model.named_buffers() if name in ours]
+        self.before: list[Tensor] = []
         self.skipped_in_a_row = 0
         self.last_loss = math.nan
         self.saved_step = -1
@@ -228,7 +232,9 @@ class _Loop:
                 bar.set_postfix_str(f"loss {self.last_loss:.3f}")
                 if asked and not self.result.stopped:
                     self.save()
-                    stop.leave(f"interrupted after step {self.result.step}; the same command goes on from there")
+                    text = f"interrupted after step {self.result.step}; the same command goes on from there"
+                    stop.leave(text)
+                    raise Interrupted(text, signal.SIGTERM)  # another process was asked
 
     def one_step(self, asked: bool) -> bool:
         """Do one step; return whether any process was asked to stop."""
@@ -237,6 +243,7 @@ class _Loop:
         rows = epoch_order(len(self.data.ids), self.seed, epoch)
         rows = rows[within * self.config.batch_size :][: self.config.batch_size]
         self.model.train()
+        self.before = [buffer.clone() for buffer in self.buffers]
         total, count = self.gradients(rows[rank() :: world_size()], epoch, step)
         sums = torch.tensor([total, count, float(asked)], dtype=torch.float64)
         sums = sums.to(self.device) if world_size() > 1 and self.device.type == "cuda" else sums
@@ -261,6 +268,7 @@ class _Loop:
         self.note({"epoch": epoch, "loss": mean, "lr": lr, "grad_norm": norm})
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
         if not finite:
+            self.restore_buffers()
             self.handle_nonfinite(rows, mean, norm)
         return n_asked > 0
 
@@ -279,11 +287,18 @@ class _Loop:
                 # Outside `except`, nothing may hold the graph of the failed attempt.
                 reason = str(error)
             self.optimizer.zero_grad(set_to_none=True)
+            self.restore_buffers()
             self.result.accumulate *= 2
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             log.warning("out of memory (%s): micro-batches halved, %d a step; results agree to rounding only",
                         reason.splitlines()[0] if reason else "no reason given", self.result.accumulate)  # fmt: skip
+
+    def restore_buffers(self) -> None:
+        """Undo what a failed step did to batch statistics."""
+        with torch.no_grad():
+            for buffer, value in zip(self.buffers, self.before, strict=True):
+                buffer.copy_(value)
 
     def accumulate(self, rows: np.ndarray, epoch: int) -> tuple[float, float]:
         total, count = 0.0, 0.0
@@ -328,8 +343,7 @@ class _Loop:
 
     def validate(self) -> bool:
         """Validate; return whether it was the best so far."""
-        ours = trained_weights(self.model)
-        copy_from_first(ours[name] for name, _ in self.model.named_buffers() if name in ours)
+        copy_from_first(self.buffers)
         self.model.eval()
         value = self.valid() if callable(self.valid) else self.validation_loss()
         self.note({"valid": value})

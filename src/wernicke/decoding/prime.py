@@ -30,7 +30,7 @@ from wernicke.decoding.linear import set_length
 from wernicke.pretrained.llm import LanguageModel
 from wernicke.store.run import RunFolder
 
-PRIMING = FitConfig(epochs=40, batch_size=16, lr=3e-4, warmup_steps=3, schedule="cosine")
+PRIMING = FitConfig(epochs=40, max_steps=400, batch_size=16, lr=2e-4, warmup_steps=3, schedule="cosine")
 
 
 @torch.no_grad()
@@ -105,7 +105,7 @@ def prime(
     seed: int = 0,
     config: BridgeConfig | None = None,
     training: FitConfig = PRIMING,
-    noise: float = 0.5,
+    noise: float = 0.7,
     run: RunFolder | None = None,
     stage: str = "",
 ) -> tuple[Bridge, FitResult]:
