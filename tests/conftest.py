@@ -11,10 +11,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-import pytest
-import torch
+import pytest  # noqa: E402 - the threads are set before anything is imported that reads them
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 torch.set_num_threads(1)
+settings.register_profile("wernicke", deadline=None)  # shared machines stall; no test is about the clock
+settings.load_profile("wernicke")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
