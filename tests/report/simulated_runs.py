@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from wernicke.core.results import Captions, Scores
+from wernicke.data.captions import write_captions
 from wernicke.scoring.encoding_card import encoding_card
+from wernicke.scoring.evaluate import evaluate
 from wernicke.store.run import RunFolder
 
 NAMES = ("bottle", "cat", "face")
@@ -120,4 +124,108 @@ def write_encoding_run(path: Path, content: dict[str, Any] | None = None) -> Pat
         for name, values in content["maps"].items():
             run.write_npy(f"maps/{name}.npy", values)
         run.finish(inputs={"responses": "ab" * 32}, code="cd" * 32)
+    return path
+
+
+CONTROLS = {"shuffled": 5, "noise": 5, "no_brain": 1, "constant": 1}
+
+
+def simulated_captions(samples: pd.DataFrame, rng: np.random.Generator, share_right: float) -> Captions:
+    """Sentences of which about this share names the right category; a few name none or two."""
+    texts = []
+    for k, label in enumerate(samples["label"]):
+        named = label if rng.random() < share_right else str(rng.choice(NAMES))
+        other = {3: "A thing on a table.", 7: "A picture of a cat and a bottle."}
+        texts.append(other.get(k, f"A picture of a {named}."))
+    return Captions(
+        samples.assign(text=texts), tuple((f"A picture of a {label}.",) for label in samples["label"]),
+        decoding="free", parameters={"max_new_tokens": 9, "num_beams": 1, "do_sample": False, "llm": "tiny"},
+    )  # fmt: skip
+
+
+def decoding_content(seed: int = 0, *, controls: bool = True) -> dict[str, Any]:
+    """Everything a decoding run writes, by file name, to be changed by a test before `write_decoding_run`."""
+    rng = np.random.default_rng(seed)
+    n_runs = 4
+    samples = pd.DataFrame(
+        [
+            {"id": f"7-run{run:02d}block{k}", "label": name, "subject": "7", "stimulus": name, "run": str(run)}
+            for run in range(n_runs)
+            for k, name in enumerate(NAMES)
+        ]
+    )
+    samples["order"] = np.arange(len(samples), dtype=float)
+    captions = simulated_captions(samples, rng, 0.8)
+    generated = {
+        name: [simulated_captions(samples, rng, 0.0) for _ in range(n if controls else 0)]
+        for name, n in CONTROLS.items()
+    }
+    rows = [baseline_row(rng, name, 1, 0.7) for name in ("sentences", "linear SVM", "ridge classifier")]
+    rows += [baseline_row(rng, name, n, 0.33) for name, n in CONTROLS.items() if controls]
+    return {
+        "captions": captions, "generated": generated, "facts": decoding_facts(rows, n_runs, len(samples)),
+        "config": {"recipe": "simulated_decode", "llm": "tiny", "seed": seed},
+        "curve": [{"step": k + 1, "epoch": k, "loss": 3.0 / (k + 1), "lr": 0.1, "grad_norm": 1.0} for k in range(9)],
+    }  # fmt: skip
+
+
+def baseline_row(rng: np.random.Generator, name: str, n: int, share: float) -> dict[str, Any]:
+    draws = np.clip(rng.normal(share, 0.05, n), 0, 1)
+    mean, rival = float(draws.mean()), name in ("sentences", "linear SVM", "ridge classifier")
+    ends = [mean - 0.1, mean + 0.1] if rival or n > 1 else None
+    return {"name": name, "what": f"what {name} is", "accuracy": mean, "ci": ends,
+            "ci_over": "runs" if rival else "draws", "draws": draws.tolist(),
+            "verdict": "equivalent" if n > 1 else None}  # fmt: skip
+
+
+def decoding_facts(rows: list[dict[str, Any]], n_runs: int, n_blocks: int) -> dict[str, Any]:
+    return {
+        "recipe": "simulated_decode",
+        "data": {
+            "source": dict(SOURCE), "subject": "7", "tr_s": 2.0, "n_runs": n_runs, "n_blocks": n_blocks,
+            "n_volumes": 400, "n_voxels": 34, "conditions": list(NAMES), "detrend_order": 1, "shift_s": 4.0,
+            "simulated": True,
+        },
+        "split": {"scheme": "leave one run out", "n_folds": n_runs, "overlaps": {"run": 0, "stimulus_id": len(NAMES)},
+                  "accepted_leaks": ["stimulus_id"], "fingerprints": [str(k) * 64 for k in range(n_runs)]},
+        "bridge": {
+            "llm": {"name": "tiny", "fingerprint": "0"},
+            "bridge": {"d_in": 16, "n_tokens": 2, "d_hidden": None, "placeholder": "<brain>",
+                       "messages": [{"role": "user", "content": "<brain> What was seen?"}]},
+        },
+        "sentences": {name: f"A picture of a {name}." for name in NAMES},
+        "exposure": {"samples": [], "stimuli": list(NAMES)},
+        "baselines": rows, "chance": 1 / len(NAMES), "chance_margin": 0.05,
+        "cannot_tell": ["Simulated sentences tell nothing about brains."],
+    }  # fmt: skip
+
+
+def write_decoding_run(path: Path, content: dict[str, Any] | None = None) -> Path:
+    """A finished run folder with this content; its texts are scored by `wernicke.evaluate` itself."""
+    content = content or decoding_content()
+    generated = {name: repeats for name, repeats in content["generated"].items() if repeats}
+    found = evaluate(content["captions"], controls="fast" if generated else "none", groups="run", similarity=False,
+                     generated=generated).to_json()  # fmt: skip
+    baselines = content["facts"]["baselines"]
+    shuffled = next((row["draws"] for row in baselines if row["name"] == "shuffled"), None)
+    scores = [
+        Scores(row["name"], "category named right", row["accuracy"], len(content["captions"]),
+               ci=None if row["ci"] is None else tuple(row["ci"]), ci_over=row["ci_over"],
+               null=None if shuffled is None else np.asarray(shuffled), null_name="shuffled",
+               ceiling_reason="no repeats").as_row()
+        for row in baselines
+    ]  # fmt: skip
+    command = ["wernicke", "evaluate", "--run", str(path)]
+    with RunFolder.create(path, step="evaluate", command=command, config=content["config"], seed=5) as run:
+        with run.atomic_path("captions.json") as file:
+            write_captions(content["captions"], file)
+        for name, repeats in generated.items():
+            for k, repeat in enumerate(repeats):
+                with run.atomic_path(f"controls/{name}-{k:02d}.json") as file:
+                    write_captions(repeat, file)
+        for name, value in (("evaluation", found), ("items", found["items"]), ("card", found["card"]),
+                            ("scores", scores), ("facts", content["facts"]),
+                            ("learning_curve", content["curve"])):  # fmt: skip
+            run.write_json(f"{name}.json", value)
+        run.finish(inputs={"captions": "ef" * 32}, code="cd" * 32)
     return path

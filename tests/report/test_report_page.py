@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import copy
 import csv
 import getpass
 import io
@@ -238,6 +237,19 @@ def test_files_of_another_version_are_one_message(tmp_path: Path) -> None:
     assert error.value.code == "E-FMT"
 
 
-def test_the_fixture_is_left_alone() -> None:
-    content = encoding_content()
-    assert copy.deepcopy(content)["facts"] == encoding_content()["facts"]
+def test_a_page_of_many_runs_leaves_out_maps_and_says_so(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wernicke.report import page as module
+
+    other = write_encoding_run(tmp_path / "other", encoding_content(seed=1))
+    whole = len(report_files([run, other])["report.html"].encode())
+    monkeypatch.setattr(module, "MAX_BYTES", whole - 1)
+    html = report_files([run, other])["report.html"]
+    assert len(html.encode()) < whole
+    assert html.count("Left out to keep this page small") == 2
+    assert not any("Map of" in alt for alt in Page(html).attributes("alt"))
+    monkeypatch.setattr(module, "MAX_BYTES", 1000)
+    with pytest.raises(InputError, match="report fewer runs") as error:
+        report_files([run, other])
+    assert error.value.code == "E-SIZE"

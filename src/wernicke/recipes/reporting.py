@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from wernicke.core.errors import InputError
+from wernicke.recipes.arguments import Arguments
 
 
 def main(argv: Sequence[str]) -> None:
     """Write a page from finished runs: into the run's own folder, or into --out."""
-    parser = argparse.ArgumentParser(prog="wernicke report", description=main.__doc__)
+    parser = Arguments(prog="wernicke report", description=main.__doc__)
     parser.add_argument("--run", nargs="+", required=True, type=Path, metavar="DIR", help="one or several run folders")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the page; needed for several runs")
     given = parser.parse_args(argv)

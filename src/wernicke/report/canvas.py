@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
+from markupsafe import Markup
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -75,11 +76,8 @@ def _settings() -> Any:
     return {**defaults, **_STYLE}
 
 
-def data_uri(png: bytes) -> str:
-    """Return a PNG as the text of a ``src`` attribute."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-
-
-def png_size(png: bytes) -> tuple[int, int]:
-    """Return width and height in pixels."""
-    return int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+def image(png: bytes, alt: str, scale: int = 1) -> dict[str, Any]:
+    """What an ``img`` element needs: `src` with the PNG in it, `alt`, and `width` and `height` on the page."""
+    width, height = (int.from_bytes(png[i : i + 4], "big") // scale for i in (16, 20))
+    source = Markup("data:image/png;base64,{}").format(base64.b64encode(png).decode("ascii"))
+    return {"src": source, "alt": alt, "width": width, "height": height}

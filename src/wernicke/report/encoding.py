@@ -6,20 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
-from wernicke.report.canvas import data_uri, png_size
-from wernicke.report.encoding_figures import (
-    Panel,
-    find_slices,
-    histogram_figure,
-    map_figure,
-    scores_figure,
-)
+from wernicke.report.canvas import image
+from wernicke.report.encoding_figures import find_slices, histogram_figure, map_figure
+from wernicke.report.figures import Panel, scores_figure
 from wernicke.report.methods import encoding_methods, voxel_size_mm
-from wernicke.report.provenance import card_summary, card_warnings, provenance
+from wernicke.report.provenance import card_summary, card_warnings, provenance, split_summary
 from wernicke.report.references import Citer
 from wernicke.report.runs import FinishedRun
+from wernicke.report.tables import score_rows
 from wernicke.report.words import interval, listed, number, plural, signed, size_mm
 
 MARK = "models.json"  # the file by which a run is known to be of this kind
@@ -48,6 +43,7 @@ def summarise(run: FinishedRun) -> dict[str, Any]:
         "template": TEMPLATE,
         "contents": CONTENTS,
         "name": run.name,
+        "subtitle": f"{facts['data']['source']['name']}, subject {facts['data']['subject']}",
         "simulated": run.simulated,
         "headline": headline(facts),
         "caveats": caveats(facts, models),
@@ -100,7 +96,8 @@ def caveats(facts: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> li
             else "So here the right sentences do better than the wrong ones."
         )
         said.append(text + verdict)
-    better = [m for m in models if m["name"] != "language" and m["n_fits"] == 1 and m["contrast"] >= ours]
+    without = [m for m in models if not m["name"].startswith("language") and m["n_fits"] == 1]
+    better = [m for m in without if m["contrast"] >= ours]
     if better:
         shown = listed([f"{m['name']} ({number(m['contrast'])})" for m in better])
         said.append(f"Models that know no language predict the contrasts at least as well: {shown}.")
@@ -117,6 +114,8 @@ def data_warnings(facts: Mapping[str, Any]) -> list[str]:
             f"{plural(facts['ceiling']['n_without'], 'voxel')} of {facts['data']['n_voxels']} have no noise ceiling: "
             "their category responses do not repeat over runs."
         )
+    if facts.get("edge_share", 0) > 0.1:
+        said.append(f"{100 * facts['edge_share']:.0f} % of the chosen penalties lie at an end of the grid.")
     if facts["controls"] == "none":
         said.append("Controls were not run.")
     return said
@@ -147,21 +146,6 @@ def feature_rows(features: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Precision", str(features["dtype"])),
     ]
     return rows + ([("Revision", str(features["revision"]))] if features.get("revision") else [])
-
-
-def split_summary(split: Mapping[str, Any]) -> dict[str, Any]:
-    """Scheme, groups on both sides, accepted leaks, audit."""
-    accepted = set(split["accepted_leaks"])
-    return {
-        "scheme": f"{split['scheme'][:1].upper()}{split['scheme'][1:]}, {plural(split['n_folds'], 'fold')}",
-        "overlaps": [
-            (key, n, "accepted leak" if n and key in accepted else "leak" if n else "none")
-            for key, n in sorted(split["overlaps"].items())
-        ],
-        "accepted": [key for key in split["accepted_leaks"] if split["overlaps"].get(key)],
-        "audit": [(step, "changed" if changed else "unchanged") for step, changed in split["poison_audit"].items()],
-        "audit_clean": not any(split["poison_audit"].values()),
-    }
 
 
 def score_table(models: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -231,11 +215,11 @@ def figures(
         for metric, (mean, _, _) in METRICS.items()
     )
     drawn: dict[str, Any] = {}
-    drawn["scores"] = figure(scores_figure(panels, simulated=run.simulated), f"Dot plot of every model. {alt}.")
+    drawn["scores"] = image(scores_figure(panels, simulated=run.simulated), f"Dot plot of every model. {alt}.")
     maps = {name: run.read_npy(f"maps/{name}.npy") for name in
             ("r", "p_fdr", "contrast_r", "contrast_p_fdr", "ceiling")}  # fmt: skip
     drawn["maps"] = map_figures(run, maps)
-    drawn["histogram"] = figure(
+    drawn["histogram"] = image(
         histogram_figure(
             [
                 ("r by TR", maps["r"], maps["p_fdr"] <= 0.05, None),
@@ -271,32 +255,8 @@ def map_figures(run: FinishedRun, maps: Mapping[str, np.ndarray]) -> list[dict[s
             f"{number(float(np.median(known)))}" if len(known) else "no voxel with a value"
         )  # fmt: skip
         png = map_figure(slices, values, label=title, limit=limit, simulated=run.simulated)
-        out.append({**figure(png, f"Map of {title}: {spread}.", scale=2), "title": title, "caption": f"{what}."})
+        out.append({**image(png, f"Map of {title}: {spread}.", scale=2), "title": title, "caption": f"{what}."})
     return out
-
-
-def figure(png: bytes, alt: str, scale: int = 1) -> dict[str, Any]:
-    """What an ``img`` needs."""
-    width, height = png_size(png)
-    return {"src": Markup(data_uri(png)), "alt": alt, "width": width // scale, "height": height // scale}
-
-
-def score_rows(run: FinishedRun, scores: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of ``scores.csv``: one a model and metric, full precision."""
-    rows = []
-    for score in scores:
-        low, high = score["ci"] or (None, None)
-        null = score["null"]
-        null_low, null_high = (None, None) if null is None else map(float, np.quantile(null, (0.025, 0.975)))
-        rows.append({
-            "run": run.name, "simulated": run.simulated, "model": score["model"], "metric": score["metric"],
-            "mean": score["mean"], "ci_low": low, "ci_high": high, "ci_over": score["ci_over"], "n": score["n"],
-            "null_name": score["null_name"] if null is not None else None,
-            "null_n": None if null is None else len(null),
-            "null_mean": None if null is None else float(np.mean(null)), "null_low": null_low,
-            "null_high": null_high, "ceiling": score["ceiling"], "ceiling_reason": score["ceiling_reason"],
-        })  # fmt: skip
-    return rows
 
 
 def fit_rows(run: FinishedRun, models: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -6,8 +6,6 @@ give the same bytes.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,17 +15,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from wernicke.core.errors import InputError
-from wernicke.data.captions import guard_formula
-from wernicke.report import encoding
+from wernicke.report import decoding, encoding
 from wernicke.report.references import bibliography, reference
 from wernicke.report.runs import FinishedRun, open_runs
+from wernicke.report.tables import to_csv
 from wernicke.scoring.show import printable
 from wernicke.store import files
 from wernicke.store.provenance import wernicke_version
 
 MAX_BYTES = 2_000_000
 PAGE = "report.html"
-SECTIONS = (encoding,)
+SECTIONS = (encoding, decoding)
 
 
 def build_page(runs: Sequence[str | os.PathLike[str]], out: Path) -> Path:
@@ -66,14 +64,17 @@ def report_files(runs: Sequence[str | os.PathLike[str]]) -> dict[str, str]:
     """
     sections = [summarise(run) for run in open_runs(runs)]
     for i, section in enumerate(sections):
-        section["anchor"] = f"run{i + 1}"
+        section |= {"anchor": f"run{i + 1}", "brief": False}
     sources = list({section["source"]["bibtex"]: section["source"] for section in sections}.values())
     keys = list(dict.fromkeys(key for section in sections for key in section["citations"]))
     tables: dict[str, list[dict[str, Any]]] = {}
     for section in sections:
         for name, rows in section["tables"].items():
             tables.setdefault(name, []).extend(rows)
-    page = render(sections, sources, keys, [*tables, "methods.txt", "references.bib"])
+    beside = [*tables, "methods.txt", "references.bib"]
+    page = render(sections, sources, keys, beside)
+    if len(page.encode()) > MAX_BYTES and len(sections) > 1:
+        page = render([{**section, "brief": True} for section in sections], sources, keys, beside)
     if len(page.encode()) > MAX_BYTES:
         raise InputError("E-SIZE", f"the page of {len(sections)} runs has {len(page.encode()):,} bytes, at most "
                          f"{MAX_BYTES:,} are written", field="--run", hint="report fewer runs at a time")  # fmt: skip
@@ -110,7 +111,7 @@ def render(
     return environment.get_template("page.html").render(
         runs=sections,
         title=single["kind"] if single else f"{len(sections)} runs side by side",
-        subtitle=single["card"]["subject"] if single else ", ".join(section["name"] for section in sections),
+        subtitle="; ".join(dict.fromkeys(section["subtitle"] for section in sections)),
         simulated=any(section["simulated"] for section in sections),
         style=Markup(style),
         sources=[{**source, "link": web_address(source.get("url"))} for source in sources],
@@ -152,14 +153,3 @@ def comparisons(sections: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             caption = f"{alike[0]['kind']}: {metric['name']}, with 95 % intervals"
             tables.append({"caption": caption, "columns": [section["name"] for section in alike], "rows": rows})
     return tables
-
-
-def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Tidy CSV; empty where there is no value, texts that a spreadsheet would run behind an apostrophe."""
-    buffer = io.StringIO(newline="")
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(buffer, names, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: "" if value is None else guard_formula(value) for name, value in row.items()})
-    return buffer.getvalue()

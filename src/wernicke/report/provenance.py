@@ -1,4 +1,4 @@
-"""What every section says alike: the credibility card, its warnings, and where a run came from."""
+"""What every section says alike: the split, the credibility card, its warnings, and where a run came from."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wernicke.report.runs import FinishedRun
+from wernicke.report.words import plural
 from wernicke.scoring.card import Card
 from wernicke.store.config import dump_yaml
 
@@ -66,3 +67,17 @@ def provenance(run: FinishedRun) -> dict[str, Any]:
         "config": dump_yaml(manifest["config"]),
         "n_files": len(run.files),
     }  # fmt: skip
+
+
+def split_summary(split: Mapping[str, Any]) -> dict[str, Any]:
+    """Scheme, groups on both sides, accepted leaks, audit."""
+    accepted, audit = set(split["accepted_leaks"]), split.get("poison_audit", {})
+    return {
+        "scheme": f"{split['scheme'][:1].upper()}{split['scheme'][1:]}, {plural(split['n_folds'], 'fold')}",
+        "overlaps": [
+            (key, n, "accepted leak" if n and key in accepted else "leak" if n else "none")
+            for key, n in sorted(split["overlaps"].items())
+        ],
+        "accepted": [key for key in split["accepted_leaks"] if split["overlaps"].get(key)],
+        "audit": [(step, "changed" if changed else "unchanged") for step, changed in audit.items()],
+    }

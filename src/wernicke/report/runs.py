@@ -89,7 +89,8 @@ def open_run(path: str | os.PathLike[str]) -> FinishedRun:
                          hint="restore the file, or run again in a new folder")  # fmt: skip
     if manifest["files"].get("facts.json", {}).get("step", STEP) == STEP:
         raise InputError("E-REF", "nothing to report: no `facts.json` among the run's files", path=path,
-                         hint=f"finished here: {', '.join(sorted(manifest['steps']))}")  # fmt: skip
+                         hint=f"finished here: {', '.join(sorted(manifest['steps']))}; a decoder's run is reported "
+                         "after `wernicke evaluate --run`")  # fmt: skip
     history = read_lines(folder.path(HISTORY)) if folder.path(HISTORY).is_file() else []
     return FinishedRun(
         folder,
