@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from wernicke.core.checks import check_labels
@@ -14,6 +17,21 @@ from wernicke.core.errors import InputError
 from wernicke.core.seeds import derive_rng
 from wernicke.core.split import Split, leave_one_group_out
 from wernicke.ridge import GroupRidgeCV, RidgeCV, correlation_score
+
+# Multiplications below which several threads cost more than they give: they wait for each other at every small product.
+SMALL_WORK = 10**9
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let numpy, scipy and torch use one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)
@@ -167,10 +185,12 @@ def predict_left_out_runs(
                          field="splits")  # fmt: skip
     predictions = np.empty(responses.shape, dtype=np.float64)
     chosen = np.empty((len(splits), responses.shape[1]))
-    for fold, split in enumerate(tqdm(splits, desc=progress, disable=None if progress else True, leave=False)):
-        fitted = fit_fold(parts, responses, runs, split.train_rows, alphas, seed=seed, n_iter=n_iter)
-        predictions[split.test_rows] = fitted.predict([band[split.test_rows] for band in parts])
-        chosen[fold] = fitted.model.best_alphas_
+    work = responses.size * sum(part.shape[1] for part in parts)
+    with one_thread() if work < SMALL_WORK else nullcontext():
+        for fold, split in enumerate(tqdm(splits, desc=progress, disable=None if progress else True, leave=False)):
+            fitted = fit_fold(parts, responses, runs, split.train_rows, alphas, seed=seed, n_iter=n_iter)
+            predictions[split.test_rows] = fitted.predict([band[split.test_rows] for band in parts])
+            chosen[fold] = fitted.model.best_alphas_
     return HeldOut(predictions, chosen, splits)
 
 

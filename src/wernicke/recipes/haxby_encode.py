@@ -101,6 +101,7 @@ def encode(config: Config, run: Path, command: Sequence[str] = ()) -> None:
     RunInUseError
         When another process writes this run folder.
     """
+    from wernicke.pretrained.locate import locate_llm
     from wernicke.recipes import haxby_encode_results as results
     from wernicke.store.fingerprint import code_fingerprint, fingerprint
     from wernicke.store.run import RunFolder
@@ -108,7 +109,11 @@ def encode(config: Config, run: Path, command: Sequence[str] = ()) -> None:
     study = config.data.load()
     check_sentences(config.sentences, study)
     recording = next(iter(study.recordings.values()))
-    inputs = {"responses": fingerprint(recording.values), "samples": fingerprint(recording.samples)}
+    inputs = {
+        "responses": fingerprint(recording.values),
+        "samples": fingerprint(recording.samples),
+        "llm": locate_llm(config.llm).fingerprint,
+    }
     with RunFolder.create(run, step="encode", command=command, config=asdict(config), seed=config.seed) as folder:
         if folder.is_complete(inputs=inputs, code=code_fingerprint(*CODE)):
             return

@@ -71,6 +71,8 @@ def write(
     folder.write_json("card.json", encoding_card(facts["card"]).to_json())
 
 
+CEILING = "split-half over runs, Spearman-Brown; biased with 8 conditions, see docs/calibration.md"
+
 MAPS = {
     "r": "Pearson r of held-out predictions, by TR",
     "p_fdr": "block permutation p, Benjamini-Hochberg",
@@ -170,7 +172,7 @@ def describe(
         "null": {"type": "block permutation", "n_permutations": result.n_permutations,
                  "block_length_tr": result.block_length_tr, "n_blocks": result.n_blocks},
         "correction": {"method": "BH", "q": 0.05, "n_tests": n_tests, "n_significant": n_hits},
-        "ceiling": {"median": float(np.nanmedian(ceiling)), "method": "split-half over runs, Spearman-Brown",
+        "ceiling": {"median": float(np.nanmedian(ceiling)), "method": CEILING,
                     "n_without": int(np.isnan(ceiling).sum())},
         "nuisance": dict(zip(("gain", "low", "high"), unique, strict=True),
                          names=["on/off", "head motion"], metric="unique gain in contrast r"),
