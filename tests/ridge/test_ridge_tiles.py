@@ -93,6 +93,7 @@ import os, signal, sys
 import numpy as np
 import torch
 torch.set_num_threads(1)
+import wernicke.ridge.job as job
 import wernicke.ridge.tiles as tiles
 write = tiles.write_safetensors
 left = int(sys.argv[1])
@@ -107,6 +108,7 @@ def write_and_maybe_die(path, arrays):
         os.kill(os.getpid(), signal.SIGKILL)
 
 tiles.write_safetensors = write_and_maybe_die
+job.write_safetensors = write_and_maybe_die
 Xs = [np.load(sys.argv[3] + "/X0.npy"), np.load(sys.argv[3] + "/X1.npy")]
 settings = dict(alphas=np.logspace(-2, 5, 8), cv=3, n_iter=2, tile=80)
 tiles.fit_tiles(Xs, sys.argv[3] + "/Y.npy", sys.argv[3] + "/killed", **settings)

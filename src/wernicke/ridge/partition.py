@@ -14,9 +14,9 @@ from wernicke.core.errors import InputError
 from wernicke.ridge.arrays import Array, give_back
 from wernicke.ridge.draws import make_gammas
 from wernicke.ridge.folds import make_folds
+from wernicke.ridge.inputs import check_alphas, check_constant, check_xy
 from wernicke.ridge.scores import l2_neg_loss
 from wernicke.ridge.search import TILE, BasisCache, Choice, Search, fit_weights, make_side, search_draws
-from wernicke.ridge.solvers import check_alphas, check_constant, check_xy
 from wernicke.ridge.targets import read_tile
 
 

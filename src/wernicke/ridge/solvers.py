@@ -12,10 +12,11 @@ import torch
 from tqdm import tqdm
 
 from wernicke.core.errors import InputError
-from wernicke.ridge.arrays import Array, check_finite_tensor, give_back, is_torch, to_torch
+from wernicke.ridge.arrays import Array, give_back, is_torch, to_torch
 from wernicke.ridge.basis import ALPHA_FLOOR
 from wernicke.ridge.draws import make_gammas, refine_gammas
 from wernicke.ridge.folds import make_folds
+from wernicke.ridge.inputs import check_alphas, check_constant, check_xy
 from wernicke.ridge.scores import l2_neg_loss
 from wernicke.ridge.search import TILE, BasisCache, Choice, Search, fit_weights, make_side, search_draws
 from wernicke.ridge.targets import Side, read_tile
@@ -43,50 +44,6 @@ class RidgeSolution:
     """Targets whose chosen alpha is below 1e-8 of the largest eigenvalue, and was raised to that"""
     n_edge: int
     """Targets whose chosen alpha is the smallest or the largest of the grid"""
-
-
-def check_xy(Xs: Sequence[Any], Y: Any) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """Return bands and responses as tensors of one precision after checking shapes, finiteness and constant targets."""
-    bands = [to_torch(X) for X in Xs]
-    if not bands:
-        raise InputError("E-SHAPE", "found no feature band, expected at least one", field="X")
-    n_samples = bands[0].shape[0] if bands[0].ndim else 0
-    for i, band in enumerate(bands):
-        name = "X" if len(bands) == 1 else f"X[{i}]"
-        if band.ndim != 2 or 0 in band.shape or band.shape[0] != n_samples:
-            raise InputError(
-                "E-SHAPE", f"found shape {tuple(band.shape)}, expected ({n_samples or 'n_samples'}, n_features) "
-                "with at least one feature", field=name, hint="leave out bands of width 0",
-            )  # fmt: skip
-        check_finite_tensor(band, name)
-    responses = to_torch(Y)
-    if responses.ndim != 2 or responses.shape[0] != n_samples or responses.shape[1] == 0:
-        raise InputError(
-            "E-SHAPE", f"found shape {tuple(responses.shape)}, expected ({n_samples}, n_targets), one row a row of X",
-            field="Y",
-        )  # fmt: skip
-    check_finite_tensor(responses, "Y")
-    dtype = bands[0].dtype
-    return [band.to(bands[0].device, dtype) for band in bands], responses
-
-
-def check_constant(Y: torch.Tensor, first: int = 0) -> None:
-    """Refuse targets without any variance: no cross-validation can choose for them. `first` numbers the first one."""
-    same = (Y[:2] == Y[0]).all(0).nonzero()[:, 0]
-    constant = same[(Y[:, same] == Y[0, same]).all(0)]
-    if len(constant):
-        raise InputError(
-            "E-CONST", f"found {len(constant)} of {Y.shape[1]} targets that are constant, the first at index "
-            f"{int(constant[0]) + first}", field="Y", hint="leave these voxels out: mask = Y.std(axis=0) > 0",
-        )  # fmt: skip
-
-
-def check_alphas(alphas: Any) -> np.ndarray:
-    """Return the grid sorted, (n_alphas,) float64, all above 0."""
-    grid = np.atleast_1d(to_torch(alphas).detach().cpu().numpy()).astype(np.float64)
-    if grid.ndim != 1 or grid.size == 0 or not np.isfinite(grid).all() or (grid <= 0).any():
-        raise InputError("E-CFG", f"found {grid.tolist()}, expected positive finite numbers", field="alphas")
-    return np.sort(grid)
 
 
 def solve_ridge(
