@@ -47,6 +47,31 @@ def test_out_leaves_the_run_as_it_is(finished: Path, tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
 
 
+def test_a_report_killed_half_way_is_written_again(finished: Path) -> None:
+    report([finished])
+    page = (finished / "report.html").read_bytes()
+    with RunFolder.open(finished, step="report") as folder:
+        folder.write_text("report.html", page.decode())  # and then nothing more: the manifest does not list it
+    assert report([finished]).read_bytes() == page
+    assert RunFolder.open(finished).verify() == []
+
+
+def test_a_user_s_own_files_are_not_overwritten(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder, arguments in ((tmp_path / "mine", ["--out", str(tmp_path / "mine")]), (finished, [])):
+        folder.mkdir(exist_ok=True)
+        (folder / "scores.csv").write_text("mine")
+        assert "`scores.csv`, which no report wrote" in refused(["--run", str(finished), *arguments], capsys)
+        assert (folder / "scores.csv").read_text() == "mine"
+        assert not (folder / "report.html").exists()
+
+
+def test_a_report_in_out_is_written_again(finished: Path, tmp_path: Path) -> None:
+    page = report([finished], tmp_path / "out").read_bytes()
+    assert report([finished], tmp_path / "out").read_bytes() == page
+
+
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert cli(["report", *arguments]) == EXIT_USER
     message = capsys.readouterr().err

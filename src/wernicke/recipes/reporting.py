@@ -46,7 +46,7 @@ def report(
     RunInUseError
         When another process writes the run folder that the page goes into.
     """
-    from wernicke.report.page import PAGE, build_page, report_files
+    from wernicke.report.page import PAGE, build_page, check_nothing_foreign, report_files
     from wernicke.store.fingerprint import code_fingerprint, fingerprint
     from wernicke.store.run import RunFolder
 
@@ -59,7 +59,9 @@ def report(
     with RunFolder.open(folders[0], command=command, step="report") as folder:
         written = report_files(folders)
         manifest = folder.manifest or {"files": {}}
-        shown = {name: entry["sha256"] for name, entry in manifest["files"].items() if entry["step"] != "report"}
+        ours = [name for name, entry in manifest["files"].items() if entry["step"] == "report"]
+        check_nothing_foreign(folder.folder, written, ours)
+        shown = {name: entry["sha256"] for name, entry in manifest["files"].items() if name not in ours}
         for name, text in written.items():
             folder.write_text(name, text)
         folder.finish(inputs={"files": fingerprint(shown)}, code=code_fingerprint("wernicke.report"))

@@ -84,7 +84,11 @@ def map_figure(slices: Slices, values: np.ndarray, *, label: str, limit: float, 
             _draw_plane(ax, slices, plane, values, norm)
         for ax in axes:
             ax.set_axis_off()
-        _letter(axes[0], slices)
+        left, right, bottom, top = slices.letters
+        words = top if n == 1 else f"{left} - {right} across, {bottom} - {top} upwards"
+        drawn.figure.suptitle(words, fontsize=8.5, color=QUIET)
+        if n == 1:
+            _letter(axes[0], slices)
         bar = drawn.figure.colorbar(
             ScalarMappable(norm, COLORS), ax=list(axes), orientation="horizontal", fraction=0.05, pad=0.03, aspect=38,
             shrink=0.86,
@@ -105,10 +109,12 @@ def _draw_plane(ax: Axes, slices: Slices, plane: np.ndarray, values: np.ndarray,
 
 
 def _letter(ax: Axes, slices: Slices) -> None:
-    left, right, bottom, top = slices.letters
-    for x, y, letter in ((-0.03, 0.5, left), (1.03, 0.5, right), (0.5, 1.05, top), (0.5, -0.06, bottom)):
+    """Name the sides around a slice (the figure's title names the upper one) and draw a scale."""
+    left, right, bottom, _ = slices.letters
+    for x, y, letter in ((-0.03, 0.5, left), (1.03, 0.5, right), (0.5, -0.06, bottom)):
         ax.text(x, y, letter, transform=ax.transAxes, ha="center", va="center", fontsize=8.5, color=QUIET)
-    low = -0.04 * ax.get_ylim()[1]
+    low = -0.045 * ax.get_ylim()[1]
+    ax.set_autoscale_on(False)
     ax.plot([0, 20], [low, low], color=INK, linewidth=1.6, clip_on=False)
     ax.text(22, low, "20 mm", fontsize=8, va="center", color=INK)
 

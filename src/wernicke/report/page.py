@@ -7,7 +7,7 @@ give the same bytes.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from wernicke.store.provenance import wernicke_version
 
 MAX_BYTES = 2_000_000
 PAGE = "report.html"
+MARKER = b'<meta name="generator" content="wernicke'
 SECTIONS = (encoding, decoding)
 
 
@@ -46,11 +47,32 @@ def build_page(runs: Sequence[str | os.PathLike[str]], out: Path) -> Path:
     Raises
     ------
     InputError
-        What `report_files` raises; E-REF when `out` cannot be written.
+        What `report_files` raises; E-REF when `out` cannot be written; E-CFG when it holds files of these names
+        that no report wrote.
     """
-    for name, text in report_files(runs).items():
+    written = report_files(runs)
+    check_nothing_foreign(out, written)
+    for name, text in written.items():  # the page first: it marks the others as a report's
         files.write_text(out / name, text)
     return out / PAGE
+
+
+def check_nothing_foreign(folder: Path, names: Iterable[str], ours: Collection[str] = ()) -> None:
+    """Refuse (E-CFG) to overwrite files that no report wrote.
+
+    Parameters
+    ----------
+    folder : Path
+    names : iterable of str
+        What is to be written.
+    ours : collection of str
+        What a manifest vouches for.
+    """
+    there = [name for name in names if name not in ours and (folder / name).exists()]
+    page = folder / PAGE
+    if there and not (page.is_file() and MARKER in page.read_bytes()[:2000]):
+        raise InputError("E-CFG", f"holds `{there[0]}`, which no report wrote", path=folder,
+                         hint="nothing was changed; choose another folder, or move the file")  # fmt: skip
 
 
 def report_files(runs: Sequence[str | os.PathLike[str]]) -> dict[str, str]:
