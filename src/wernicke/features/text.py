@@ -81,7 +81,7 @@ def text_features(
     check_range(batch_size, "batch_size", low=1)
     table = _table(texts, stimulus_ids)
     located, dtype = _identity(llm, device, dtype)
-    wanted = _layers(layers, _n_layers(llm, located))
+    wanted = choose_layers(layers, _n_layers(llm, located))
     settings = {"layers": wanted, "pool": pool, "chat": bool(chat), "dtype": dtype}
 
     def compute() -> dict[str, np.ndarray]:
@@ -231,7 +231,8 @@ def _n_layers(llm: Any, located: LocatedLLM) -> int:
     return int(AutoConfig.from_pretrained(located.folder).get_text_config().num_hidden_layers)
 
 
-def _layers(layers: int | Sequence[int] | Literal["all"], n_layers: int) -> list[int]:
+def choose_layers(layers: int | Sequence[int] | Literal["all"], n_layers: int) -> list[int]:
+    """Return the wanted layers as indices 0 to `n_layers`, in the given order; E-CFG for one that is not there."""
     if isinstance(layers, str):
         check_option(layers, ("all",), "layers")
         return list(range(n_layers + 1))

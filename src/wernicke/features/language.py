@@ -1,0 +1,192 @@
+"""Hidden states of causal and masked language models for texts by time.
+
+Layers are numbered as transformers numbers `hidden_states`: 0 is the embedding output. drama2brain's files count from 1.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from wernicke.core.checks import check_option, check_range
+from wernicke.core.errors import InputError
+from wernicke.core.features import Features
+from wernicke.features.pieces import in_pieces
+from wernicke.features.text import choose_layers
+from wernicke.features.windows import TextWindows
+from wernicke.pretrained.llm import LanguageModel
+from wernicke.pretrained.masked import load_text_model
+from wernicke.store.fingerprint import code_fingerprint, fingerprint
+
+_CODE = ("wernicke.features.language", "wernicke.features.pieces", "wernicke.pretrained.llm",
+         "wernicke.pretrained.masked", "wernicke.pretrained.frozen")  # fmt: skip
+Pool = Literal["mean", "last", "flat"]
+
+
+def language_features(
+    windows: TextWindows,
+    llm: str | os.PathLike[str] | LanguageModel,
+    *,
+    layers: int | Sequence[int] | Literal["all"],
+    pool: Pool = "mean",
+    special_tokens: bool = False,
+    long_texts: Literal["refuse", "cut"] = "refuse",
+    n_tokens: int | None = None,
+    batch_size: int = 8,
+    device: str = "auto",
+    dtype: str | None = None,
+    cache: bool = True,
+) -> Features:
+    """Return hidden states of each window's texts, averaged over annotators.
+
+    drama2brain (`faithful`) is ``special_tokens=True, long_texts="cut"``.
+
+    Parameters
+    ----------
+    windows : TextWindows
+        Each distinct text is computed once.
+    llm : str, path-like or LanguageModel
+        See `wernicke.pretrained.masked.load_text_model`; also an untrained twin.
+    layers : int, sequence of int, or "all"
+        Indices into the ``n_layers + 1`` hidden states; negative ones count from the end.
+    pool : str
+        Over tokens: their ``"mean"``, the ``"last"``, or ``"flat"``: side by side, with zeros for the positions behind
+        a text (drama2brain's hold states of an untrained padding token).
+    special_tokens : bool
+        Whether tokens that the tokenizer adds ([CLS], [SEP], bos) count. Padding never does.
+    long_texts : str
+        ``"refuse"`` a text beyond the model's context, or ``"cut"`` its end off; how many is in the provenance.
+    n_tokens : int, optional
+        Width of ``"flat"`` in tokens; default: the longest text's.
+    batch_size : int
+        Texts a forward pass; changes memory and time, not the result (to rounding).
+    device, dtype : str
+        As in `load_llm`; ignored for a `LanguageModel`.
+    cache : bool
+
+    Returns
+    -------
+    Features
+        Bands ``layer<k>``, float32 (n_samples, hidden_size), or (n_samples, n_tokens * hidden_size) for ``"flat"``;
+        zeros for samples without text, counted in the provenance (`n_empty`).
+
+    Raises
+    ------
+    InputError
+        E-META (no text at all, one without a token, one that is too long), E-CFG, E-NONFIN, and what loading raises.
+    """
+    check_option(pool, ("mean", "last", "flat"), "pool")
+    check_option(long_texts, ("refuse", "cut"), "long_texts")
+    check_range(batch_size, "batch_size", low=1)
+    texts = windows.unique
+    if not texts:
+        raise InputError("E-META", "no window holds a text", field="windows")
+    model = llm if isinstance(llm, LanguageModel) else load_text_model(llm, device=device, dtype=dtype)
+    wanted = choose_layers(layers, model.n_layers)
+    tokens = [_tokens(text, model, special_tokens, long_texts) for text in texts]
+    longest = max(sum(keep) for _, keep, _ in tokens)
+    width = longest if n_tokens is None else int(check_range(n_tokens, "n_tokens", low=longest))
+    settings: dict[str, Any] = {
+        "layers": wanted, "pool": pool, "special_tokens": special_tokens, "long_texts": long_texts,
+        "dtype": model.dtype, **({"n_tokens": width} if pool == "flat" else {}),
+    }  # fmt: skip
+    code = code_fingerprint(*_CODE)
+    states = in_pieces(
+        "language features", tokens, texts,
+        lambda some: token_states([t[:2] for t in some], model, layers=wanted, pool=pool, width=width,
+                                  batch_size=batch_size),
+        config=settings, model=f"{model.fingerprint}-{model.quantised}", code=code, unit="text", cache=cache,
+    )  # fmt: skip
+    provenance = {
+        "kind": "hidden states of a language model",
+        "model": model.source.name,
+        "revision": model.revision,
+        "model_fingerprint": model.fingerprint,
+        "texts_fingerprint": fingerprint(texts),
+        "window_s": windows.window_s,
+        "annotators": list(windows.annotators),
+        "n_empty": windows.n_empty,
+        "n_cut": sum(cut for _, _, cut in tokens),
+        "code": code,
+        **settings,
+    }
+    return Features({name: windows.average(band) for name, band in states.items()}, windows.index, provenance)
+
+
+def token_states(
+    tokens: Sequence[tuple[list[int], list[bool]]],
+    llm: LanguageModel,
+    *,
+    layers: Sequence[int],
+    pool: str,
+    width: int,
+    batch_size: int,
+) -> dict[str, np.ndarray]:
+    """Return pooled hidden states of token ids with the mask of those that count; one row each, nothing cached."""
+    import torch
+
+    n_columns = llm.hidden_size * (width if pool == "flat" else 1)
+    bands = {f"layer{k}": np.empty((len(tokens), n_columns), np.float32) for k in layers}
+    order = sorted(range(len(tokens)), key=lambda i: len(tokens[i][0]))
+    with torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            ids, attention, keep = _padded([tokens[i] for i in rows], llm)
+            states = llm.model.base_model(
+                input_ids=ids, attention_mask=attention, output_hidden_states=True,
+            ).hidden_states  # fmt: skip
+            for k in layers:
+                bands[f"layer{k}"][rows] = _pooled(states[k].float(), keep, pool, width).cpu().numpy()
+    return bands
+
+
+def _tokens(text: str, llm: LanguageModel, special_tokens: bool, long_texts: str) -> tuple[list[int], list[bool], bool]:
+    """Return the ids of a text, which of them count, and whether its end was cut off."""
+    limit = llm.max_positions
+    found = llm.tokenizer(text, return_special_tokens_mask=True, verbose=False)
+    too_long = limit is not None and len(found["input_ids"]) > limit
+    shown = text if len(text) <= 40 else text[:37] + "..."
+    if too_long and long_texts == "refuse":
+        raise InputError("E-META", f"{shown!r} has {len(found['input_ids'])} tokens, the model takes {limit}",
+                         field="long_texts", hint="shorten the window, or cut such texts: long_texts='cut'")  # fmt: skip
+    if too_long:
+        found = llm.tokenizer(text, return_special_tokens_mask=True, truncation=True, max_length=limit)
+    ids = list(found["input_ids"])
+    keep = [special_tokens or not mask for mask in found["special_tokens_mask"]]
+    if not any(keep):
+        raise InputError("E-META", f"{shown!r} gives no token", field="windows")
+    n_rows = llm.model.get_input_embeddings().weight.shape[0]
+    if max(ids) >= n_rows:
+        raise InputError("E-CKPT", f"the tokenizer knows token {max(ids)}, the model has {n_rows}", path=llm.folder)
+    return ids, keep, too_long
+
+
+def _padded(tokens: list[tuple[list[int], list[bool]]], llm: LanguageModel) -> tuple[Any, Any, Any]:
+    """Pad on the right; masks by length, so that a pad token equal to eos hides no real eos."""
+    import torch
+
+    width = max(len(ids) for ids, _ in tokens)
+    pad = llm.tokenizer.pad_token_id
+    ids = torch.tensor([row + [pad] * (width - len(row)) for row, _ in tokens], device=llm.device)
+    attention = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row, _ in tokens], device=llm.device)
+    keep = torch.tensor([keep + [False] * (width - len(keep)) for _, keep in tokens], device=llm.device)
+    return ids, attention, keep
+
+
+def _pooled(states: Any, keep: Any, pool: str, width: int) -> Any:
+    """Pool (n, n_tokens, dim) over the tokens that `keep` (n, n_tokens) marks."""
+    import torch
+
+    if pool == "mean":
+        weights = keep.unsqueeze(-1).float()
+        return (states * weights).sum(1) / weights.sum(1)
+    if pool == "last":
+        last = keep.shape[1] - 1 - keep.flip(1).int().argmax(1)
+        return states[torch.arange(len(states), device=states.device), last]
+    flat = states.new_zeros(len(states), width, states.shape[-1])
+    for i, mask in enumerate(keep):
+        flat[i, : int(mask.sum())] = states[i][mask]
+    return flat.flatten(1)

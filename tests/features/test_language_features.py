@@ -1,0 +1,144 @@
+"""Language features against transformers, one unpadded text at a time, causal and masked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tiny_llms import build_tiny_llm
+from tiny_models import build_tiny
+from wernicke.core.errors import InputError
+from wernicke.features import language as module
+from wernicke.features.language import language_features
+from wernicke.features.windows import annotation_windows
+from wernicke.pretrained.masked import load_masked, load_text_model
+
+TABLE = [
+    ["a cat sits on the floor", "a cat"],
+    ["a house stands in a quiet street .", ".."],
+    ["..", ".."],
+    ["a leather shoe", "a wooden chair stands in an empty room"],
+]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("WERNICKE_CACHE", str(tmp_path / "cache"))
+
+
+def build(tmp_path, kind):
+    folder = tmp_path / kind
+    return build_tiny(folder, kind) if kind in ("bert", "roberta") else build_tiny_llm(folder, kind)
+
+
+def by_hand(folder, table, layer, pool, special):
+    """The mean over annotators of one unpadded pass each, by AutoModel."""
+    from transformers import AutoModel, AutoTokenizer
+
+    model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    rows = []
+    for row in table:
+        each = []
+        for text in row:
+            if text == "..":
+                continue
+            batch = tokenizer(text, return_tensors="pt", return_special_tokens_mask=True)
+            keep = batch.pop("special_tokens_mask")[0].numpy() == 0
+            with torch.no_grad():
+                states = model(**batch, output_hidden_states=True).hidden_states[layer][0].numpy()
+            states = states if special else states[keep]
+            each.append(states.mean(0) if pool == "mean" else states[-1])
+        rows.append(np.mean(each, 0) if each else np.zeros(model.config.hidden_size))
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "llama", "gpt2"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_equal_to_transformers(tmp_path, kind):
+    folder = build(tmp_path, kind)
+    windows = annotation_windows(TABLE, run="r")
+    for pool in ("mean", "last"):
+        for special in (False, True):
+            found = language_features(windows, folder, layers="all", pool=pool, special_tokens=special, batch_size=3)
+            assert list(found.bands) == ["layer0", "layer1", "layer2"]
+            for k in range(3):
+                expected = by_hand(folder, TABLE, k, pool, special)
+                np.testing.assert_allclose(found.bands[f"layer{k}"], expected, rtol=1e-4, atol=1e-5)
+    assert found.provenance["n_empty"] == 1
+    assert not found.bands["layer1"][2].any()
+
+
+def test_special_tokens_matter_for_bert_only_where_asked(tmp_path):
+    windows, model = annotation_windows(TABLE, run="r"), load_masked(build(tmp_path, "bert"))
+    with_, without = (
+        language_features(windows, model, layers=2, special_tokens=s, cache=False).bands["layer2"]
+        for s in (True, False)
+    )
+    assert np.abs(with_ - without).max() > 1e-2
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2"])
+def test_batches_do_not_matter(tmp_path, kind):
+    windows, model = annotation_windows(TABLE, run="r"), load_text_model(build(tmp_path, kind))
+    for pool in ("mean", "last", "flat"):
+        one = language_features(windows, model, layers=[1, 2], pool=pool, batch_size=1, cache=False)
+        all_ = language_features(windows, model, layers=[1, 2], pool=pool, batch_size=8, cache=False)
+        for name in one.bands:
+            np.testing.assert_allclose(one.bands[name], all_.bands[name], rtol=1e-4, atol=1e-5)
+
+
+def test_flat_puts_tokens_side_by_side(tmp_path):
+    model = load_masked(build(tmp_path, "bert"))
+    windows = annotation_windows([["a cat"], ["a leather shoe"]], run="r")
+    found = language_features(windows, model, layers=1, pool="flat", n_tokens=4, cache=False).bands["layer1"]
+    assert found.shape == (2, 4 * 32)
+    batch = model.tokenizer("a cat", return_tensors="pt")
+    with torch.no_grad():
+        states = model.model(**batch, output_hidden_states=True).hidden_states[1][0, 1:-1].numpy()
+    np.testing.assert_allclose(found[0, : 2 * 32], states.ravel(), rtol=1e-4, atol=1e-5)
+    assert not found[0, 2 * 32 :].any()
+    with pytest.raises(InputError, match="at least 3"):
+        language_features(windows, model, layers=1, pool="flat", n_tokens=2, cache=False)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "llama"])
+def test_a_text_beyond_the_context(tmp_path, kind):
+    folder = build(tmp_path, kind) if kind != "llama" else build_tiny_llm(tmp_path / "short", max_positions=64)
+    model = load_text_model(folder)
+    assert model.max_positions == 64
+    windows = annotation_windows([["cat " * 80]], run="r")
+    with pytest.raises(InputError, match="the model takes 64"):
+        language_features(windows, model, layers=1, cache=False)
+    found = language_features(windows, model, layers=1, long_texts="cut", cache=False)
+    assert found.provenance["n_cut"] == 1
+
+
+def test_an_interrupted_computation_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr("wernicke.features.pieces.PIECE", 2)
+    windows, model = (
+        annotation_windows([[f"a cat {w}"] for w in "abcdef"], run="r"),
+        load_masked(build(tmp_path, "bert")),
+    )
+    real, seen = module.token_states, []
+
+    def watched(tokens, *args, **kwargs):
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(len(tokens))
+        return real(tokens, *args, **kwargs)
+
+    monkeypatch.setattr(module, "token_states", watched)
+    with pytest.raises(KeyboardInterrupt):
+        language_features(windows, model, layers=1)
+    seen.clear()
+    monkeypatch.setattr(module, "token_states", lambda t, *a, **k: seen.append(len(t)) or real(t, *a, **k))
+    again = language_features(windows, model, layers=1)
+    assert seen == [2]  # two of three pieces were kept
+    plain = language_features(windows, model, layers=1, cache=False)
+    np.testing.assert_allclose(again.bands["layer1"], plain.bands["layer1"], rtol=1e-5, atol=1e-6)
+
+
+def test_nothing_said_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no window"):
+        language_features(annotation_windows([[".."]], run="r"), build(tmp_path, "bert"), layers=1)
