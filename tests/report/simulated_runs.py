@@ -207,6 +207,8 @@ def write_decoding_run(path: Path, content: dict[str, Any] | None = None) -> Pat
     found = evaluate(content["captions"], controls="fast" if generated else "none", groups="run", similarity=False,
                      generated=generated).to_json()  # fmt: skip
     baselines = content["facts"]["baselines"]
+    share = found["metrics"]["category_accuracy"]
+    baselines[0] |= {"accuracy": share, "draws": [share], "ci": [share - 0.1, share + 0.1]}
     shuffled = next((row["draws"] for row in baselines if row["name"] == "shuffled"), None)
     scores = [
         Scores(row["name"], "category named right", row["accuracy"], len(content["captions"]),
