@@ -28,7 +28,7 @@ def llm(tmp_path_factory):
 @pytest.fixture(scope="module")
 def quick():
     """Priming that a tiny random LLM needs: more steps, each of a few milliseconds."""
-    return FitConfig(epochs=150, batch_size=4, lr=3e-3)
+    return FitConfig(epochs=250, batch_size=4, lr=3e-3)
 
 
 def planted(n_runs=6, n_voxels=60, noise=0.7, seed=0):
@@ -75,11 +75,20 @@ def test_sentence_embeddings_are_mean_last_states(llm):
     states = llm.model.model(input_ids=ids).last_hidden_state[0]
     np.testing.assert_allclose(found[1], states.mean(0).detach().numpy(), rtol=1e-4, atol=1e-5)
     assert isinstance(states, torch.Tensor)
-    scores = standardise(embed_sentences(llm, SENTENCES))
-    np.testing.assert_allclose(scores.mean(0), 0, atol=1e-6)
-    np.testing.assert_allclose(scores.std(0), 1, atol=1e-5)
+
+
+def test_standardised_embeddings_are_equally_far_apart(llm):
+    found = standardise(embed_sentences(llm, SENTENCES))
+    np.testing.assert_allclose(found.mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose((found**2).mean(), 1, rtol=1e-5)
+    distances = np.linalg.norm(found[:, None] - found[None], axis=2)[~np.eye(8, dtype=bool)]
+    np.testing.assert_allclose(distances, distances.mean(), rtol=0.1)
+    many = np.random.default_rng(0).standard_normal((500, 6)) * (10, 8, 6, 4, 2, 0.01)
+    covariance = np.cov(standardise(many).T)
+    np.testing.assert_allclose(np.diag(covariance)[:5], np.diag(covariance)[0], rtol=0.3)
+    assert covariance[5, 5] < 0.01
     with pytest.raises(InputError, match="E-CONST"):
-        standardise(np.ones((3, 4)))
+        standardise(np.full((3, 4), 0.1))
 
 
 def test_noise_has_the_embeddings_covariance_and_their_length():
@@ -110,7 +119,7 @@ def decoder(llm, quick):
     original = module.prime
 
     def faster(*args, **settings):
-        return original(*args, training=quick, noise=0.5, **settings)
+        return original(*args, training=quick, noise=0.3, **settings)
 
     module.prime = faster
     try:

@@ -2,8 +2,8 @@
 
 Notable choices
 ---------------
-- A sentence's embedding is the LLM's own: the mean over tokens of its last hidden states, z-scored per dimension over
-  the distinct sentences. Nothing else has to be installed, and similar sentences lie near one another.
+- A sentence's embedding is the LLM's own, so that nothing else has to be installed: the mean over tokens of its last
+  hidden states, whitened over the distinct sentences (`standardise`).
 - What a brain will deliver is a noisy mixture of fixed length (`linear.BrainToBridge`). So each visit adds noise with
   the covariance of the embeddings themselves (random mixtures of the other sentences) and restores the
   length.
@@ -47,7 +47,12 @@ def embed_sentences(llm: LanguageModel, sentences: Sequence[str]) -> np.ndarray:
 
 
 def standardise(embeddings: np.ndarray) -> np.ndarray:
-    """Z-score each dimension over the rows, shape (n, d); a constant dimension becomes 0.
+    """Centre and whiten embeddings over the rows, shape (n, d), float32, mean square 1.
+
+    Sentences that begin alike have embeddings that differ in a few shared directions; a mapping fitted to those learns
+    little of what tells the others apart. Whitened, up to d sentences lie equally far from one another: what they mean
+    no longer shows in their distances. Directions of less than a hundredth of the mean variance are shrunk, so that
+    many sentences keep theirs.
 
     Raises
     ------
@@ -55,10 +60,13 @@ def standardise(embeddings: np.ndarray) -> np.ndarray:
         E-CONST: fewer than two different rows.
     """
     centred = embeddings - embeddings.mean(0)
-    std = centred.std(0)
-    if not (std > 0).any():
+    left, scale, right = np.linalg.svd(centred, full_matrices=False)
+    kept = scale > 1e-8 * max(float(scale[0]), float(np.abs(embeddings).max()))
+    if not kept.any():
         raise InputError("E-CONST", "all embeddings are the same, so nothing could be told apart", field="sentences")
-    return np.divide(centred, std, out=np.zeros_like(centred), where=std > 0).astype(np.float32)
+    power = scale[kept] ** 2
+    even = left[:, kept] * np.sqrt(power / (power + 0.01 * power.mean())) @ right[kept]
+    return (even / np.sqrt((even**2).mean())).astype(np.float32)
 
 
 class NoisyEmbeddings:
