@@ -1,6 +1,6 @@
 """Hidden states of causal and masked language models for texts by time.
 
-Layers are numbered as transformers numbers `hidden_states`: 0 is the embedding output. drama2brain's files count from 1.
+Layers are numbered as transformers numbers `hidden_states`: 0 is the embedding output (drama2brain's ``layer1``).
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def _tokens(text: str, llm: LanguageModel, special_tokens: bool, long_texts: str
     shown = text if len(text) <= 40 else text[:37] + "..."
     if too_long and long_texts == "refuse":
         raise InputError("E-META", f"{shown!r} has {len(found['input_ids'])} tokens, the model takes {limit}",
-                         field="long_texts", hint="shorten the window, or cut such texts: long_texts='cut'")  # fmt: skip
+                         field="long_texts", hint="shorten the window, or set long_texts='cut'")  # fmt: skip
     if too_long:
         found = llm.tokenizer(text, return_special_tokens_mask=True, truncation=True, max_length=limit)
     ids = list(found["input_ids"])

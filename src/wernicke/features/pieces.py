@@ -1,4 +1,4 @@
-"""Long computations item by item, kept in the user's cache piece by piece: an interrupted one goes on where it stood."""
+"""Long computations, kept in the user's cache piece by piece: an interrupted one goes on where it stood."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class TextWindows:
         return sum(all(text is None for text in row) for row in self.texts)
 
     def choose(self, annotators: Sequence[int]) -> TextWindows:
-        """Return the windows of some annotators: drama2brain's splitA of five is ``[0, 1, 2]``, its splitB ``[3, 4]``."""
+        """Return the windows of some annotators; drama2brain's splitA of five is ``[0, 1, 2]``, splitB ``[3, 4]``."""
         chosen = list(annotators)
         if not chosen or any(not 0 <= i < len(self.annotators) for i in chosen):
             raise InputError("E-CFG", f"found {chosen}, expected some of 0 to {len(self.annotators) - 1}",

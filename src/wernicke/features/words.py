@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -94,13 +94,13 @@ def read_word_vectors(path: str | os.PathLike[str], *, words: Collection[str] | 
     return WordVectors(kept, values, path.name, sha256_file(path))
 
 
-def _read_text(file: IO[bytes], path: Path) -> Iterator[tuple[str, np.ndarray]]:
+def _read_text(file: Any, path: Path) -> Iterator[tuple[str, np.ndarray]]:
     dim = None
     for number, line in enumerate(_lines(file, path)):
         # GloVe's 840B file holds a few "words" with blanks inside: the last `dim` entries are the vector.
         parts = line.split(" ")
         if number == 0 and len(parts) == 2 and all(p.isdigit() for p in parts):
-            dim = _check_header(*map(int, parts), path)[1]
+            dim = _check_header(int(parts[0]), int(parts[1]), path)[1]
             continue
         dim = len(parts) - 1 if dim is None else dim
         if len(parts) <= dim or dim < 1:
@@ -113,7 +113,7 @@ def _read_text(file: IO[bytes], path: Path) -> Iterator[tuple[str, np.ndarray]]:
         yield " ".join(parts[:-dim]), row
 
 
-def _lines(file: IO[bytes], path: Path) -> Iterator[str]:
+def _lines(file: Any, path: Path) -> Iterator[str]:
     number = 0
     while line := file.readline(_LINE):
         number += 1
@@ -127,7 +127,7 @@ def _lines(file: IO[bytes], path: Path) -> Iterator[str]:
             yield text
 
 
-def _read_binary(file: IO[bytes], path: Path) -> Iterator[tuple[str, np.ndarray]]:
+def _read_binary(file: Any, path: Path) -> Iterator[tuple[str, np.ndarray]]:
     parts = file.readline(100).split()
     if len(parts) != 2 or not all(p.isdigit() for p in parts):
         raise InputError("E-HDR", "expected a first line with the number of words and their length", path=path)
@@ -180,7 +180,7 @@ def word_features(windows: TextWindows, vectors: WordVectors, *, mode: str = "co
     -------
     Features
         Band ``words``, float32 (n_samples, dim). A text without a known word counts as none (drama2brain's code stops
-        being defined there); a sample without any is zeros. The provenance counts words, unknown ones and empty samples.
+        being defined there); a sample without any is zeros. The provenance counts words, unknown words, empty samples.
 
     Raises
     ------

@@ -92,7 +92,8 @@ def _usable_positions(model: Any, tokenizer: Any) -> int | None:
     """Positions that a text can take: RoBERTa and its kin count them from the pad token's id on."""
     stated = getattr(model.config, "max_position_embeddings", None)
     table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
-    if stated is not None and getattr(table, "padding_idx", None) is not None:
-        stated -= table.padding_idx + 1
+    padding = getattr(table, "padding_idx", None)
+    if stated is not None and padding is not None:
+        stated -= padding + 1
     limits = [n for n in (stated, tokenizer.model_max_length) if n is not None and 0 < n < 10**9]
     return min(limits) if limits else None

@@ -1,0 +1,90 @@
+"""Sound models of transformers (audio spectrogram transformers, wav2vec 2.0 and its kin, Whisper's encoder), frozen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from wernicke.core.errors import InputError
+from wernicke.pretrained.frozen import load_frozen, load_processor, locate_model
+from wernicke.pretrained.llm import resolve_device, resolve_dtype
+from wernicke.pretrained.locate import LocatedLLM
+from wernicke.pretrained.vision import check_dtype
+
+
+@dataclass(frozen=True)
+class AudioModel:
+    """A frozen sound model with its preprocessing.
+
+    Parameters
+    ----------
+    model, extractor : transformers objects
+    located : LocatedLLM
+    rate_hz : int
+        Sampling rate that it was trained with.
+    n_states : int
+        Hidden states that it reports, the embedding output included.
+    n_prefix : int
+        Class and distillation tokens before the tokens of sound.
+    dtype : str
+    """
+
+    model: Any
+    extractor: Any
+    located: LocatedLLM
+    rate_hz: int
+    n_states: int
+    n_prefix: int
+    dtype: str
+
+    def inputs(self, waveforms: Sequence[np.ndarray]) -> dict[str, Any]:
+        """Return the preprocessed input of waveforms of equal length, on the model's device."""
+        batch = self.extractor([np.asarray(w, np.float32) for w in waveforms], sampling_rate=self.rate_hz,
+                               return_tensors="pt")  # fmt: skip
+        moved = {name: tensor.to(self.model.device) for name, tensor in batch.items()}
+        return {name: t.to(self.model.dtype) if t.is_floating_point() else t for name, t in moved.items()}
+
+    def states(self, inputs: dict[str, Any]) -> tuple[Any, ...]:
+        """Return transformers' hidden states, each (n, n_tokens, dim)."""
+        return self.model(**inputs, output_hidden_states=True).hidden_states
+
+
+def load_audio(
+    model: str | os.PathLike[str], *, device: str = "auto", dtype: str | None = None, revision: str | None = None
+) -> AudioModel:
+    """Load a sound model; of an encoder-decoder such as Whisper, the encoder.
+
+    Parameters
+    ----------
+    model : str or path-like
+        A local folder or hub id with config, safetensors and ``preprocessor_config.json``.
+    device, dtype, revision : str
+        As in `wernicke.pretrained.llm.load_llm`; half precision is refused on the CPU.
+
+    Raises
+    ------
+    InputError
+        E-CFG (a model that takes no sound, or half precision on the CPU), E-REF, E-UNSAFE, E-CKPT.
+    """
+    import torch
+
+    device = resolve_device(device)
+    dtype = check_dtype(resolve_dtype(dtype, device), device)
+    located = locate_model(model, revision=revision)
+    extractor = load_processor(located.folder, "AutoFeatureExtractor")
+    rate = getattr(extractor, "sampling_rate", None)
+    if not isinstance(rate, int):
+        raise InputError("E-CFG", "the preprocessing states no sampling rate: not a model of sound", field="model",
+                         path=located.folder)  # fmt: skip
+    network = load_frozen(located.folder, device=device, dtype=dtype)
+    if network.config.is_encoder_decoder:
+        network = network.get_encoder()
+    n_prefix = 2 if network.config.model_type == "audio-spectrogram-transformer" else 0
+    loaded = AudioModel(network, extractor, located, rate, 0, n_prefix, dtype)
+    with torch.inference_mode():
+        states = loaded.states(loaded.inputs([np.zeros(rate, np.float32)]))
+    return AudioModel(network, extractor, located, rate, len(states), n_prefix, dtype)

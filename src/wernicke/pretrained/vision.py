@@ -1,0 +1,103 @@
+"""Picture models of transformers (ViT, DeiT, ResNet, CLIP's and LLaVA's vision tower, ...), frozen; no torchvision."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wernicke.core.errors import InputError
+from wernicke.pretrained.frozen import load_frozen, load_processor, locate_model
+from wernicke.pretrained.llm import resolve_device, resolve_dtype
+from wernicke.pretrained.locate import LocatedLLM
+
+
+@dataclass(frozen=True)
+class VisionModel:
+    """A frozen picture model with its preprocessing.
+
+    Parameters
+    ----------
+    model, processor : transformers objects
+    located : LocatedLLM
+    n_states : int
+        Hidden states that it reports, the embedding output included.
+    dtype : str
+    """
+
+    model: Any
+    processor: Any
+    located: LocatedLLM
+    n_states: int
+    dtype: str
+
+    def pixels(self, pictures: Sequence[Any]) -> Any:
+        """Return preprocessed pictures (PIL, RGB), shape (n, 3, height, width), on the model's device."""
+        batch = self.processor(images=list(pictures), return_tensors="pt")["pixel_values"]
+        return batch.to(device=self.model.device, dtype=self.model.dtype)
+
+    def states(self, pixels: Any) -> tuple[Any, ...]:
+        """Return transformers' hidden states: (n, n_tokens, dim), or (n, channels, height, width)."""
+        return self.model(pixel_values=pixels, output_hidden_states=True).hidden_states
+
+    def n_prefix(self, pixels: Any, state: Any) -> int:
+        """Return how many tokens before the patches stand for no place: class, distillation, register tokens."""
+        if state.ndim != 3:
+            return 0
+        patch = getattr(self.model.config, "patch_size", None)
+        if patch is None:
+            return 0
+        high, wide = (patch, patch) if isinstance(patch, int) else patch
+        extra = state.shape[1] - (pixels.shape[-2] // high) * (pixels.shape[-1] // wide)
+        return extra if extra > 0 else 0
+
+
+def load_vision(
+    model: str | os.PathLike[str], *, device: str = "auto", dtype: str | None = None, revision: str | None = None
+) -> VisionModel:
+    """Load a picture model, or the vision part of a model of pictures and text.
+
+    Preprocessing is transformers' PIL one, whether or not torchvision is installed: the same picture gives the same
+    numbers on every machine.
+
+    Parameters
+    ----------
+    model : str or path-like
+        A local folder or hub id with config, safetensors and image preprocessing.
+    device, dtype, revision : str
+        As in `wernicke.pretrained.llm.load_llm`; half precision is refused on the CPU.
+
+    Raises
+    ------
+    InputError
+        E-CFG (a model without pictures, or half precision on the CPU), E-REF, E-UNSAFE, E-CKPT.
+    """
+    import torch
+    from PIL import Image
+
+    device = resolve_device(device)
+    dtype = check_dtype(resolve_dtype(dtype, device), device)
+    located = locate_model(model, revision=revision)
+    processor = load_processor(located.folder, "AutoImageProcessor", backend="pil")
+    network = load_frozen(located.folder, device=device, dtype=dtype)
+    for part in ("vision_model", "vision_tower"):
+        network = getattr(network, part, network)
+    loaded = VisionModel(network, processor, located, 0, dtype)
+    with torch.inference_mode():
+        try:
+            states = loaded.states(loaded.pixels([Image.new("RGB", (64, 64))]))
+        except TypeError as error:
+            raise InputError("E-CFG", f"not a model of pictures alone ({error})", field="model",
+                             path=located.folder) from None  # fmt: skip
+    if not states:
+        raise InputError("E-CFG", "the model reports no hidden states", path=located.folder, field="model")
+    return VisionModel(network, processor, located, len(states), dtype)
+
+
+def check_dtype(dtype: str, device: str) -> str:
+    """Return `dtype`; half precision on the CPU is refused (E-CFG), where it is slow and gains no memory bandwidth."""
+    if dtype != "float32" and device == "cpu":
+        raise InputError("E-CFG", f"found {dtype} on the CPU, expected float32", field="dtype",
+                         hint="half precision is for device cuda")  # fmt: skip
+    return dtype
