@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -77,12 +78,12 @@ class Split:
         seen = groups[ids.isin([*self.train, *self.valid])].dropna()
         return set(seen) & set(groups[ids.isin(self.test)].dropna())
 
-    @property
+    @cached_property
     def train_rows(self) -> np.ndarray:
         """Row numbers of the training samples, in the table's order."""
         return self._rows(self.train)
 
-    @property
+    @cached_property
     def test_rows(self) -> np.ndarray:
         """Row numbers of the test samples, in the table's order."""
         return self._rows(self.test)
