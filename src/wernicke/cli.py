@@ -47,7 +47,7 @@ A config is a name (`--config haxby_encode`) or a file, and every key in it is a
 def run(argv: Sequence[str]) -> int:
     """Run one command and return the process's exit code; errors of the user end in at most two lines."""
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
-    for noisy in ("httpx", "transformers", "matplotlib", "fontTools"):
+    for noisy in ("httpx", "transformers", "matplotlib", "fontTools", "absl"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
         code = _call(argv)

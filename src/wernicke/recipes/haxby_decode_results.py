@@ -162,12 +162,12 @@ def accuracy_rows(
             right = (cross_predict_labels(model, blocks.values, labels.tolist(), runs.tolist()) == labels).astype(float)
         ends = bootstrap_interval(right, runs, seed=config.seed)
         share, interval = float(right.mean()), [float(ends.low), float(ends.high)]
-        rows.append({"name": name, "what": what, "accuracy": share, "ci": interval, "ci_over": "runs",
+        rows.append({"name": name, "what": what, "accuracy": share, "ci": interval, "ci_level": 0.95, "ci_over": "runs",
                      "draws": [share], "verdict": None})  # fmt: skip
     for name, draws in generated.items():
         shares = [float(accuracy(draw, config).mean()) for draw in draws]
-        row = {"name": name, "what": WHAT[name], "accuracy": float(np.mean(shares)), "ci": None, "ci_over": "draws",
-               "draws": shares, "verdict": None}  # fmt: skip
+        row = {"name": name, "what": WHAT[name], "accuracy": float(np.mean(shares)), "ci": None,
+               "ci_level": 0.90, "ci_over": "draws", "draws": shares, "verdict": None}  # fmt: skip
         if len(shares) > 1:
             judged = equivalence_to_chance(shares, chance, config.chance_margin)
             row |= {"ci": [chance + judged.low, chance + judged.high], "verdict": judged.verdict}
@@ -245,11 +245,14 @@ def write(
 def summary(run: Path) -> str:
     """The short table that the demo ends with, from the run's own files."""
     facts = RunFolder.open(run).read_json("facts.json")
-    lines = [
-        f"{'category named right':<22}{'share':>7}   95 % interval        verdict against chance {facts['chance']:.3f}"
-    ]
+    lines = [f"{'category named right':<22}{'share':>7}   {'interval':<31}against chance {facts['chance']:.3f}"]
     for row in facts["baselines"]:
-        ends = "" if row["ci"] is None else f"{row['ci'][0]:.3f} to {row['ci'][1]:.3f} ({row['ci_over']})"
+        ends = "" if row["ci"] is None else interval_text(row)
         verdict = row["verdict"] or ""
-        lines.append(f"{row['name']:<22}{row['accuracy']:>7.3f}   {ends:<24}{verdict}")
+        lines.append(f"{row['name']:<22}{row['accuracy']:>7.3f}   {ends:<31}{verdict}")
     return "\n".join(lines)
+
+
+def interval_text(row: dict[str, Any]) -> str:
+    """An interval in words: over runs at 95 %; over a control's draws the 90 % of two one-sided tests."""
+    return f"{row['ci'][0]:.3f} to {row['ci'][1]:.3f} ({100 * row['ci_level']:.0f} % over {row['ci_over']})"
