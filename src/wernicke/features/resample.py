@@ -77,7 +77,7 @@ def resample_to_tr(
         else:
             weights = _bin_weights(times, n, tr_s, how)
         n_empty += int((np.diff(weights.indptr) == 0).sum())
-        n_outside += int(((times < 0) | (_bins(times, tr_s) >= n)).sum())
+        n_outside += int(((times < 0) | (bins(times, tr_s) >= n)).sum())
         for name, band in features.bands.items():
             values = np.asarray(band[own])
             bands[name].append(np.asarray(weights.astype(values.dtype) @ values))
@@ -107,15 +107,15 @@ def lanczos_weights(times_s: np.ndarray, at_s: np.ndarray, cutoff_hz: float, win
     return csr_matrix((kernel, columns, np.r_[0, np.cumsum(counts)]), shape=(len(at_s), len(times_s)))
 
 
-def _bins(times_s: np.ndarray, tr_s: float) -> np.ndarray:
-    """TR of each time; a time that misses the next TR by rounding only (0.3 s at 0.1 s) belongs to it."""
+def bins(times_s: np.ndarray, tr_s: float) -> np.ndarray:
+    """Return the TR of each time; a time that misses the next TR by rounding only (0.3 s at 0.1 s) belongs to it."""
     return np.floor(times_s / tr_s + 1e-9).astype(int)
 
 
 def _bin_weights(times_s: np.ndarray, n: int, tr_s: float, how: str) -> Any:
     from scipy.sparse import csr_matrix
 
-    place = _bins(times_s, tr_s)
+    place = bins(times_s, tr_s)
     columns = np.flatnonzero((place >= 0) & (place < n))
     place = place[columns]
     if how == "last":
