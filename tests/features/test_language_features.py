@@ -142,3 +142,11 @@ def test_an_interrupted_computation_goes_on(tmp_path, monkeypatch):
 def test_nothing_said_is_refused(tmp_path):
     with pytest.raises(InputError, match="no window"):
         language_features(annotation_windows([[".."]], run="r"), build(tmp_path, "bert"), layers=1)
+
+
+def test_a_piece_without_text_is_zeros(tmp_path, monkeypatch):
+    monkeypatch.setattr("wernicke.features.pieces.PIECE", 2)
+    windows = annotation_windows([["a cat"], [".."], [".."], [".."], ["a cat"]], run="r")
+    found = language_features(windows, build(tmp_path, "bert"), layers=[1]).bands["layer1"]
+    assert found[[0, 4]].any(axis=1).all()
+    assert not found[1:4].any()

@@ -105,6 +105,13 @@ def test_frames_of_a_film(folders, tmp_path):
     assert len(film_frames(film, run="1", fps=4, all_frames=True)[0]) == 13
 
 
+def test_frames_are_in_the_order_of_their_numbers(tmp_path):
+    for i in range(12):
+        Image.fromarray(picture(i)).save(tmp_path / f"frame{i}.png")
+    files, _ = film_frames(tmp_path, run="1", fps=4, all_frames=True)
+    assert [f.stem for f in files] == [f"frame{i}" for i in range(12)]
+
+
 def bomb(width, height):
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -173,3 +180,23 @@ def test_refused(folders, tmp_path):
         picture_features([], vit, layers=1)
     with pytest.raises(InputError, match="no such folder"):
         load_vision(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("kind", ["clip", "vit", "llava"])
+def test_squeezed_pictures_lose_no_side(folders, kind):
+    wide = np.zeros((32, 128, 3), np.uint8)
+    wide[:, :24] = 255  # in the part that a centre crop drops
+    model = load_vision(folders[kind], device="cpu")
+    by_us = picture_features([wide], model, layers=1, pool="flat", squeeze=True, cache=False).bands["layer1"]
+    square = np.asarray(Image.fromarray(wide).resize((32, 32)))
+    np.testing.assert_allclose(
+        by_us,
+        picture_features([square], model, layers=1, pool="flat", cache=False).bands["layer1"],
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    if kind != "vit":  # whose preprocessing squeezes anyway
+        plain = [
+            picture_features([p], model, layers=1, cache=False).bands["layer1"] for p in (wide, np.zeros_like(wide))
+        ]
+        np.testing.assert_allclose(*plain)

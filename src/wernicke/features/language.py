@@ -16,13 +16,13 @@ from wernicke.core.errors import InputError
 from wernicke.core.features import Features
 from wernicke.features.pieces import in_pieces
 from wernicke.features.text import choose_layers
-from wernicke.features.windows import TextWindows
+from wernicke.features.windows import TextWindows, average_texts
 from wernicke.pretrained.llm import LanguageModel
 from wernicke.pretrained.masked import load_text_model
 from wernicke.store.fingerprint import code_fingerprint, fingerprint
 
-_CODE = ("wernicke.features.language", "wernicke.features.pieces", "wernicke.pretrained.llm",
-         "wernicke.pretrained.masked", "wernicke.pretrained.frozen")  # fmt: skip
+_CODE = ("wernicke.features.language", "wernicke.features.windows", "wernicke.features.pieces",
+         "wernicke.pretrained.llm", "wernicke.pretrained.masked", "wernicke.pretrained.frozen")  # fmt: skip
 Pool = Literal["mean", "last", "flat"]
 
 
@@ -47,7 +47,7 @@ def language_features(
     Parameters
     ----------
     windows : TextWindows
-        Each distinct text is computed once.
+        A text that stands in neighbouring samples is computed once.
     llm : str, path-like or LanguageModel
         See `wernicke.pretrained.masked.load_text_model`; also an untrained twin.
     layers : int, sequence of int, or "all"
@@ -86,19 +86,25 @@ def language_features(
         raise InputError("E-META", "no window holds a text", field="windows")
     model = llm if isinstance(llm, LanguageModel) else load_text_model(llm, device=device, dtype=dtype)
     wanted = choose_layers(layers, model.n_layers)
-    tokens = [_tokens(text, model, special_tokens, long_texts) for text in texts]
-    longest = max(sum(keep) for _, keep, _ in tokens)
+    tokens = {text: _tokens(text, model, special_tokens, long_texts) for text in texts}
+    longest = max(sum(keep) for _, keep, _ in tokens.values())
     width = longest if n_tokens is None else int(check_range(n_tokens, "n_tokens", low=longest))
     settings: dict[str, Any] = {
         "layers": wanted, "pool": pool, "special_tokens": special_tokens, "long_texts": long_texts,
         "dtype": model.dtype, **({"n_tokens": width} if pool == "flat" else {}),
     }  # fmt: skip
+
+    def compute(rows: Sequence[tuple[str | None, ...]]) -> dict[str, np.ndarray]:
+        said = list(dict.fromkeys(text for row in rows for text in row if text is not None))
+        states = token_states([tokens[text][:2] for text in said], model, layers=wanted, pool=pool, width=width,
+                              batch_size=batch_size)  # fmt: skip
+        return {name: average_texts(rows, said, values) for name, values in states.items()}
+
     code = code_fingerprint(*_CODE)
-    states = in_pieces(
-        "language features", tokens, texts,
-        lambda some: token_states([t[:2] for t in some], model, layers=wanted, pool=pool, width=width,
-                                  batch_size=batch_size),
-        config=settings, model=f"{model.fingerprint}-{model.quantised}", code=code, unit="text", cache=cache,
+    prints = [fingerprint(list(row)) for row in windows.texts]
+    bands = in_pieces(
+        "language features", windows.texts, prints, compute, config=settings,
+        model=f"{model.fingerprint}-{model.quantised}", code=code, unit="sample", cache=cache,
     )  # fmt: skip
     provenance = {
         "kind": "hidden states of a language model",
@@ -109,11 +115,11 @@ def language_features(
         "window_s": windows.window_s,
         "annotators": list(windows.annotators),
         "n_empty": windows.n_empty,
-        "n_cut": sum(cut for _, _, cut in tokens),
+        "n_cut": sum(cut for _, _, cut in tokens.values()),
         "code": code,
         **settings,
     }
-    return Features({name: windows.average(band) for name, band in states.items()}, windows.index, provenance)
+    return Features(bands, windows.index, provenance)
 
 
 def token_states(

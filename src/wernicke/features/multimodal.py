@@ -32,6 +32,7 @@ def multimodal_features(
     layers: int | Sequence[int] | Literal["all"],
     index: pd.DataFrame | None = None,
     mode: Literal["corrected", "faithful"] = "corrected",
+    squeeze: bool = False,
     batch_size: int = 4,
     device: str = "auto",
     dtype: str | None = None,
@@ -56,8 +57,12 @@ def multimodal_features(
         `run` and `onset_s` of each picture; default: `stimulus_id`, by key or number.
     mode : str
         ``"corrected"``: special tokens do not count as text, an annotator who says nothing is left out, and a picture
-        without any caption has its own half and zeros for the text's. ``"faithful"``, as drama2brain: special tokens
-        count and ``".."`` is a caption. Padding never counts, the prompt's words do, and GIT's halves never drift.
+        without any caption has its own half and zeros for the text's. ``"faithful"``, as drama2brain (which also
+        squeezes): special tokens count and ``".."`` is a caption. Padding never counts, the prompt's words do, and
+        GIT's halves never drift.
+    squeeze : bool
+        Squeeze the whole picture into the model's square first, as drama2brain does; by default the model's own
+        preprocessing may crop the sides of a wide one.
     batch_size, device, dtype, cache
         As in `language_features`; half precision on CUDA only.
 
@@ -85,11 +90,12 @@ def multimodal_features(
     _check_lengths({text for row in texts for text in row}, network)
     wanted = choose_layers(layers, network.n_states - 1)
     special = mode == "faithful"
+    side = network.side_px if squeeze else None
 
     def compute(some: Sequence[tuple[Any, tuple[str, ...]]]) -> dict[str, np.ndarray]:
         rows: dict[str, list[np.ndarray]] = {f"layer{k}": [] for k in wanted}
         for picture, said in some:
-            image = read_picture(picture)
+            image = read_picture(picture, squeeze_px=side)
             pairs = list(said) or [""]
             total: dict[int, Any] = {}
             with torch.inference_mode():
@@ -102,7 +108,7 @@ def multimodal_features(
                 rows[f"layer{k}"].append((total[k] / len(pairs)).float().cpu().numpy())
         return {name: np.array(values) for name, values in rows.items()}
 
-    settings = {"layers": wanted, "mode": mode, "prompt": network.prompt, "dtype": network.dtype}
+    settings = {"layers": wanted, "mode": mode, "prompt": network.prompt, "dtype": network.dtype, "squeeze": squeeze}
     code = code_fingerprint(*_CODE)
     pairs = list(zip(items, texts, strict=True))
     prints = [fingerprint({"picture": picture_print(item), "captions": list(said)}) for item, said in pairs]

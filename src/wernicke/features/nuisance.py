@@ -40,7 +40,7 @@ def word_rate(events: Events, *, n_tr: Mapping[Any, int], tr_s: float) -> Featur
     check_range(tr_s, "tr_s", low=0, low_open=True)
     if "text" not in events.table.columns:
         raise InputError("E-META", "column `text` is missing", field="events")
-    n_words = events.table["text"].fillna("").astype(str).str.split().str.len().to_numpy()
+    n_words = np.array([len(str(text).split()) for text in events.table["text"].fillna("")])
     onset = events.table["onset_s"].astype(float).to_numpy()
     runs = events.table["run"].to_numpy()
     unknown = set(runs.tolist()) - set(n_tr)

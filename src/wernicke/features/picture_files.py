@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +24,8 @@ _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
 
 
-def read_picture(picture: Any) -> Any:
-    """Return a picture as PIL's RGB image.
+def read_picture(picture: Any, *, squeeze_px: int | None = None) -> Any:
+    """Return a picture as PIL's RGB image, squeezed into a square of `squeeze_px` if given (bicubic).
 
     Parameters
     ----------
@@ -38,6 +39,11 @@ def read_picture(picture: Any) -> Any:
         E-REF, E-FMT (no picture, 16-bit or float pixels), E-SIZE (over 50 million pixels, or a decompression bomb),
         E-TRUNC, E-SHAPE.
     """
+    image = _read(picture)
+    return image if squeeze_px is None else image.resize((squeeze_px, squeeze_px))
+
+
+def _read(picture: Any) -> Any:
     from PIL import Image
 
     if isinstance(picture, np.ndarray):
@@ -112,7 +118,7 @@ def film_frames(
     Parameters
     ----------
     folder : path-like
-        One picture a frame, in the order of their names.
+        One picture a frame, in the order of the numbers in their names.
     run : label
         For the index.
     fps : float
@@ -134,7 +140,7 @@ def film_frames(
     """
     check_range(fps, "fps", low=1)
     folder = check_folder(folder)
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in _ENDINGS)
+    files = sorted((p for p in folder.iterdir() if p.suffix.lower() in _ENDINGS), key=_by_number)
     if len(files) < fps:
         raise InputError("E-META", f"found {len(files)} pictures, expected at least a second of {fps:g} frames",
                          path=folder)  # fmt: skip
@@ -146,6 +152,11 @@ def film_frames(
         chosen = chosen[chosen < len(files)]
     index = pd.DataFrame({"run": [run] * len(chosen), "onset_s": chosen / fps})
     return [files[i] for i in chosen], index
+
+
+def _by_number(path: Path) -> list[tuple[int, str]]:
+    """Order frame2 before frame10, whether or not numbers are padded with zeros."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", path.name)]
 
 
 def check_index(index: pd.DataFrame | None, names: Sequence[str], n: int, field: str) -> pd.DataFrame:

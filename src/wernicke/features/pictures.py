@@ -31,6 +31,7 @@ def picture_features(
     index: pd.DataFrame | None = None,
     pool: Pool = "mean",
     special_tokens: bool = False,
+    squeeze: bool = False,
     batch_size: int = 8,
     device: str = "auto",
     dtype: str | None = None,
@@ -38,7 +39,7 @@ def picture_features(
 ) -> Features:
     """Return one vector a picture and layer.
 
-    drama2brain (`faithful`) is ``pool="flat"`` on `film_frames`, then the mean by TR.
+    drama2brain (`faithful`) is ``pool="flat", squeeze=True`` on `film_frames`, then the mean by TR.
 
     Parameters
     ----------
@@ -55,6 +56,9 @@ def picture_features(
         maps (ResNet) have places and channels, and no first token.
     special_tokens : bool
         Whether class, distillation and register tokens count in the mean. ``"flat"`` always holds them.
+    squeeze : bool
+        Squeeze the whole picture into the model's square first, as drama2brain does; by default the model's own
+        preprocessing may crop the sides of a wide one.
     batch_size, device, dtype, cache
         As in `language_features`; half precision on CUDA only.
 
@@ -77,19 +81,28 @@ def picture_features(
     table = check_index(index, names, len(items), "pictures")
     network = model if isinstance(model, VisionModel) else load_vision(model, device=device, dtype=dtype)
     wanted = choose_layers(layers, network.n_states - 1)
+    side = network.side_px if squeeze else None
 
     def compute(some: Sequence[Any]) -> dict[str, np.ndarray]:
         rows: dict[str, list[np.ndarray]] = {f"layer{k}": [] for k in wanted}
         with torch.inference_mode():
             for start in range(0, len(some), batch_size):
-                pixels = network.pixels([read_picture(item) for item in some[start : start + batch_size]])
+                pixels = network.pixels(
+                    [read_picture(item, squeeze_px=side) for item in some[start : start + batch_size]]
+                )
                 states = network.states(pixels)
                 for k in wanted:
                     n_prefix = 0 if special_tokens else network.n_prefix(pixels, states[k])
                     rows[f"layer{k}"].append(_pooled(states[k].float(), pool, n_prefix).cpu().numpy())
         return {name: np.concatenate(parts) for name, parts in rows.items()}
 
-    settings = {"layers": wanted, "pool": pool, "special_tokens": special_tokens, "dtype": network.dtype}
+    settings = {
+        "layers": wanted,
+        "pool": pool,
+        "special_tokens": special_tokens,
+        "dtype": network.dtype,
+        "squeeze": squeeze,
+    }
     code, prints = code_fingerprint(*_CODE), [picture_print(item) for item in items]
     bands = in_pieces("picture features", items, prints, compute, config=settings,
                       model=network.located.fingerprint, code=code, unit="picture", cache=cache)  # fmt: skip

@@ -76,17 +76,22 @@ class TextWindows:
         array, shape (n_samples, n_columns)
             In the dtype of `values`.
         """
-        from scipy.sparse import csr_matrix
+        return average_texts(self.texts, self.unique, values)
 
-        place = {text: i for i, text in enumerate(self.unique)}
-        rows, columns, weights = [], [], []
-        for i, row in enumerate(self.texts):
-            said = [place[text] for text in row if text is not None]
-            rows += [i] * len(said)
-            columns += said
-            weights += [1 / max(len(said), 1)] * len(said)
-        mean = csr_matrix((np.array(weights, values.dtype), (rows, columns)), shape=(len(self.texts), len(values)))
-        return np.asarray(mean @ values)
+
+def average_texts(rows: Sequence[tuple[str | None, ...]], unique: Sequence[str], values: np.ndarray) -> np.ndarray:
+    """Return for each row the mean of its texts' values, (len(rows), n_columns); `values` has a row a unique text."""
+    from scipy.sparse import csr_matrix
+
+    place = {text: i for i, text in enumerate(unique)}
+    at, columns, weights = [], [], []
+    for i, row in enumerate(rows):
+        said = [place[text] for text in row if text is not None]
+        at += [i] * len(said)
+        columns += said
+        weights += [1 / max(len(said), 1)] * len(said)
+    mean = csr_matrix((np.array(weights, values.dtype), (at, columns)), shape=(len(rows), len(values)))
+    return np.asarray(mean @ values)
 
 
 def annotation_windows(

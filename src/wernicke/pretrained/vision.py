@@ -32,6 +32,12 @@ class VisionModel:
     n_states: int
     dtype: str
 
+    @property
+    def side_px(self) -> int:
+        """Side of the square that the model sees; 224 where its config states none."""
+        side = getattr(self.model.config, "image_size", None)
+        return side if isinstance(side, int) else 224
+
     def pixels(self, pictures: Sequence[Any]) -> Any:
         """Return preprocessed pictures (PIL, RGB), shape (n, 3, height, width), on the model's device."""
         batch = self.processor(images=list(pictures), return_tensors="pt")["pixel_values"]

@@ -60,6 +60,11 @@ class VisionLanguageModel:
     max_tokens: int | None
     dtype: str
 
+    @property
+    def side_px(self) -> int:
+        """Side of the square that the model sees."""
+        return int(self.model.config.vision_config.image_size)
+
     def inputs(self, pictures: Sequence[Any], captions: Sequence[str]) -> dict[str, Any]:
         """Return the processed batch of pairs, padded on the right, on the model's device."""
         texts = [self.prompt.format(caption=caption) for caption in captions]
