@@ -12,6 +12,8 @@ from sklearn.decomposition import PCA
 from sklearn.random_projection import SparseRandomProjection
 
 from wernicke.core.errors import InputError
+from wernicke.data.drama2brain import load_drama2brain
+from wernicke.data.drama2brain_stimuli import load_drama2brain_features
 from wernicke.encoding.faithful import ALPHAS, encode_faithful
 
 SPEECH = "speechTranscription_cw1_avgToken_ALL/GPT2"
@@ -113,6 +115,28 @@ def test_rows_of_no_part_are_not_used(reference):
     spoilt_features[split_a == ""], spoilt[split_a == ""] = 1e4, -1e4
     again = encode_faithful({"speech": spoilt_features}, spoilt, time_delays=DELAYS, **rows)
     np.testing.assert_array_equal(found.cc["all"], again.cc["all"])
+
+
+def test_the_authors_folders_give_the_published_numbers(reference, shared, tmp_path):
+    _, _, outputs, _ = reference
+    features = tmp_path / "data" / "stim_features" / "semantic" / SPEECH / "layer2"
+    cached = tmp_path / "fmri" / "DM01"
+    features.mkdir(parents=True)
+    cached.mkdir(parents=True)
+    with np.load(shared / "data" / "reference" / "drama2brain" / "inputs.npz", allow_pickle=False) as inputs:
+        for title, run in zip(inputs["table/title"], inputs["table/run"], strict=True):
+            responses = inputs[f"resp/{title}/{run}"].astype(np.float32)
+            np.save(cached / f"{title}_{run}_CerebCortex.npy", responses)
+            band = inputs[f"feat/{SPEECH}/layer2/{title}/{run}"].astype(np.float32)
+            np.save(features / f"{title}_{run + 1:03d}.npy", band)
+    recording = load_drama2brain(tmp_path, ["DM01"]).recordings["DM01"]
+    bands = load_drama2brain_features(tmp_path, {"speech": f"semantic/{SPEECH}/layer2"}).bands
+    samples = recording.samples
+    found = encode_faithful(
+        bands, recording.values, time_delays=DELAYS, parts=samples["part_all"], titles=samples["title"],
+        runs=samples["run"], folds=samples["fold"],
+    )  # fmt: skip
+    assert_same_fit(found, outputs["mono_default"], "layer2", "speech")
 
 
 @pytest.fixture(scope="module")
