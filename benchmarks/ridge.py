@@ -113,13 +113,12 @@ def run_himalaya(kind: str, row: Row, bands: list[np.ndarray], Y: np.ndarray, ga
         batches = dict.fromkeys(batches, 1000)
         params |= {**batches, "n_iter": backend.asarray(gammas.astype("f4")), "alphas": ALPHAS, "progress_bar": False}
         model = GroupRidgeCV("input", solver_params=params | {"warn": False}, cv=N_FOLDS).fit(bands, Y)
-        scores = model.cv_scores_.max(0)
+        scores = np.asarray(model.cv_scores_).max(0)
     elif solver == "KernelRidgeCV":
         scores = KernelRidgeCV(ALPHAS, solver_params=params, cv=N_FOLDS).fit(bands[0], Y).cv_scores_
     else:
         scores = RidgeCV(ALPHAS, solver_params=params | {"warn": False}, cv=N_FOLDS).fit(bands[0], Y).cv_scores_
-    scores = getattr(scores, "values", scores)
-    return np.asarray(scores[0] if isinstance(scores, tuple) else scores)
+    return np.asarray(scores)
 
 
 def run_huth(kind: str, row: Row, bands: list[np.ndarray], Y: np.ndarray, gammas: np.ndarray) -> np.ndarray:
@@ -181,6 +180,7 @@ def run_row(row: Row, ours_only: bool) -> dict:
             base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             seconds, scores[name] = timed(lambda run=run: run(row, bands, Y, gammas))
             times[name].append(seconds)
+            print(f"    {row.name}: {name} {seconds:.2f} CPU-s", file=sys.stderr, flush=True)
             peaks.setdefault(name, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) / 1e6)
     best = {name: float(np.median(values)) for name, values in times.items()}
     rival = min((name for name in best if name not in ("wernicke", "Huth")), key=best.__getitem__, default=None)

@@ -7,12 +7,13 @@ with one matrix T (n_test, rank) for all targets and alphas.
 
 from __future__ import annotations
 
+import functools
 from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 #: Alphas below this share of the largest eigenvalue are raised to it: float32 cannot tell them apart.
 ALPHA_FLOOR = 1e-8
@@ -80,6 +81,12 @@ def gram64(matrix: torch.Tensor, width: int = 512, rows_at_once: int = 2048) -> 
     return gram
 
 
+@functools.cache
+def _blas() -> ThreadpoolController:
+    """Return the controller of the loaded BLAS; looking for libraries takes 10 ms, so it is done once."""
+    return ThreadpoolController()
+
+
 def eigh64(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return eigenvalues (ascending, not negative) and eigenvectors of a symmetric float64 matrix.
 
@@ -87,7 +94,7 @@ def eigh64(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     if matrix.device.type == "cpu":
         # Small ones spend their time waiting for each other's threads, above all on a machine that is in use.
-        threads = threadpool_limits(1, user_api="blas") if len(matrix) <= 1024 else nullcontext()
+        threads = _blas().limit(limits=1, user_api="blas") if len(matrix) <= 1024 else nullcontext()
         with threads:
             values, vectors = (torch.from_numpy(part) for part in np.linalg.eigh(matrix.numpy()))
     else:
