@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -32,11 +34,16 @@ def build(tmp_path, kind):
     return build_tiny(folder, kind) if kind in ("bert", "roberta") else build_tiny_llm(folder, kind)
 
 
-def by_hand(folder, table, layer, pool, special):
-    """The mean over annotators of one unpadded pass each, by AutoModel."""
+@cache
+def reference(folder):
     from transformers import AutoModel, AutoTokenizer
 
-    model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    return AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+
+
+def by_hand(folder, table, layer, pool, special):
+    """The mean over annotators of one unpadded pass each, by AutoModel."""
+    model, tokenizer = reference(folder)
     rows = []
     for row in table:
         each = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,13 +31,19 @@ def folders(tmp_path_factory):
     return {kind: build_tiny(root / kind, kind) for kind in KINDS}
 
 
-def one_pair(folder, kind, array, caption, special):
-    """Both halves of every layer by the class with its head, no padding, places found from the definition."""
+@cache
+def reference(folder, kind):
     import transformers as t
 
     name = {"llava": "LlavaForConditionalGeneration", "git": "GitForCausalLM", "bridgetower": "BridgeTowerModel"}[kind]
     model = getattr(t, name).from_pretrained(folder).eval()
     processor = t.AutoProcessor.from_pretrained(folder, backend="pil")
+    return model, processor
+
+
+def one_pair(folder, kind, array, caption, special):
+    """Both halves of every layer by the class with its head, no padding, places found from the definition."""
+    model, processor = reference(folder, kind)
     text = f"USER: <image>\n{caption}\nASSISTANT:" if kind == "llava" else caption
     inputs = processor(text=text, images=Image.fromarray(array), return_tensors="pt")
     ids = inputs["input_ids"][0].numpy()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import sys
 import zlib
+from functools import cache
 
 import numpy as np
 import pytest
@@ -32,8 +33,8 @@ def folders(tmp_path_factory):
     return {kind: build_tiny(root / kind, kind) for kind in ("vit", "deit", "resnet", "clip", "llava")}
 
 
-def by_hand(folder, kind, layer, pool, n_special):
-    """The published class with its head, one picture a pass."""
+@cache
+def reference(folder, kind):
     import transformers as t
 
     names = {
@@ -44,6 +45,12 @@ def by_hand(folder, kind, layer, pool, n_special):
     if kind == "llava":
         model = model.model.vision_tower
     processor = t.AutoImageProcessor.from_pretrained(folder, backend="pil")
+    return model, processor
+
+
+def by_hand(folder, kind, layer, pool, n_special):
+    """The published class with its head, one picture a pass."""
+    model, processor = reference(folder, kind)
     rows = []
     for array in PICTURES:
         pixels = processor(Image.fromarray(array), return_tensors="pt")["pixel_values"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -24,12 +26,18 @@ def folders(tmp_path_factory):
     return {kind: build_tiny(root / kind, kind) for kind in ("ast", "wav2vec2")}
 
 
-def by_hand(folder, kind, values, layer, pool):
+@cache
+def reference(folder, kind):
     import transformers as t
 
     name = {"ast": "ASTForAudioClassification", "wav2vec2": "Wav2Vec2ForCTC"}[kind]
     model = getattr(t, name).from_pretrained(folder).eval()
     extractor = t.AutoFeatureExtractor.from_pretrained(folder)
+    return model, extractor
+
+
+def by_hand(folder, kind, values, layer, pool):
+    model, extractor = reference(folder, kind)
     rows = []
     for second in range(len(values) // 16000):
         inputs = extractor(values[second * 16000 :][:16000], sampling_rate=16000, return_tensors="pt")
