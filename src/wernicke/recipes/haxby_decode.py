@@ -68,7 +68,7 @@ class Config:
     data: HaxbyData = field(default_factory=HaxbyData)
     shift_s: float = 2.5
     llm: str = "smollm2"
-    max_new_tokens: int = 30
+    max_new_tokens: int = 24
     batch_size: int = 32
     chance_margin: float = 0.05
     smallest_effect: float = 0.05
