@@ -22,7 +22,16 @@ from wernicke.core.recording import Recording
 from wernicke.core.study import Events, Stimuli, Study
 from wernicke.data.drama2brain_folders import Folders, find_folders
 from wernicke.data.drama2brain_stimuli import read_annotations
-from wernicke.data.drama2brain_tables import OVERLAP_S, RUNS, SOURCE, SUBJECTS, TITLES, TR_S, row_table
+from wernicke.data.drama2brain_tables import (
+    OVERLAP_S,
+    RUNS,
+    SIMULATED_SOURCE,
+    SOURCE,
+    SUBJECTS,
+    TITLES,
+    TR_S,
+    row_table,
+)
 from wernicke.data.matlab import mat_shape, read_mat
 from wernicke.store.files import atomic_write, read_json, read_npy, write_json
 from wernicke.store.fingerprint import fingerprint, fingerprint_array
@@ -63,6 +72,7 @@ def load_drama2brain(
         of a run where there is one, else from the session's ``.mat``. Cut to the kept length, the first 20 s of every
         later run of a title dropped. `samples`: `sample_id`, `run`, `title`, `onset_s` (in the run), `stimulus_id`
         (the run), `part_all`, `part_splitA`, `part_splitB` (TRAIN, VALID or empty), `fold`.
+        Where `root` holds ``simulated.json`` the source says that the data are simulated.
 
     Raises
     ------
@@ -84,9 +94,11 @@ def load_drama2brain(
     catalogue = pd.DataFrame(RUNS).rename(columns={"run": "stimulus_id", "title": "label"})
     events = read_annotations(found.caption) if annotations and found.caption else None
     return Study(
-        recordings, Stimuli(catalogue[["stimulus_id", "label", "kept_s"]]), SOURCE,
+        recordings,
+        Stimuli(catalogue[["stimulus_id", "label", "kept_s"]]),
+        SIMULATED_SOURCE if (Path(root) / "simulated.json").exists() else SOURCE,
         None if events is None else Events(events),
-    )  # fmt: skip
+    )
 
 
 def find_subjects(folders: Folders) -> list[str]:

@@ -62,6 +62,19 @@ SOURCE = Source(
 )
 
 
+SIMULATED_NOTE = (
+    "SIMULATED data in the layout of drama2brain: responses, model states and annotations are random numbers with a "
+    "planted relation. No recording of anyone."
+)
+SIMULATED_SOURCE = Source(
+    name="SIMULATED data in drama2brain's layout",
+    licence="none needed",
+    terms=SIMULATED_NOTE,
+    citation="Simulated by wernicke.",
+    bibtex="@misc{simulated, title = {SIMULATED data in the layout of drama2brain, made by wernicke}}",
+)
+
+
 class Run(NamedTuple):
     """One run of a title."""
 
