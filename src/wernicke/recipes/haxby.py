@@ -67,10 +67,10 @@ def leave_runs_out(samples: pd.DataFrame) -> list[Split]:
 
 
 def average_blocks(recording: Recording, *, detrend_order: int, shift_s: float) -> Recording:
-    """One response a block: volumes of the block, later by the haemodynamic delay, averaged; z-scored by run.
+    """One response a block: the mean of its volumes, `shift_s` later.
 
-    Drift is removed from each run and voxel before; the z-score is over the blocks of a run, so a run that is left
-    out is scaled by itself, without its labels.
+    Before, each run and voxel loses its drift and is z-scored over the run's volumes, so a run that is left out is
+    scaled by itself, without its labels.
 
     Returns
     -------
@@ -101,5 +101,4 @@ def average_blocks(recording: Recording, *, detrend_order: int, shift_s: float) 
             {"sample_id": f"{recording.subject}-{name}", **block.iloc[0][["run", "stimulus_id", "label", "onset_s"]]}
         )
     table = pd.DataFrame(kept)
-    values = detrend_runs(np.stack(rows), table["run"].to_numpy(), order=0)
-    return Recording(recording.subject, values, table, units=recording.units)
+    return Recording(recording.subject, np.stack(rows), table, units=recording.units)

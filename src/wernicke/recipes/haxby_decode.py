@@ -66,7 +66,7 @@ class Config:
     sentences: dict[str, str]
     synonyms: dict[str, list[str]] = field(default_factory=dict)
     data: HaxbyData = field(default_factory=HaxbyData)
-    shift_s: float = 2.5
+    shift_s: float = 0.0
     llm: str = "smollm2"
     max_new_tokens: int = 24
     batch_size: int = 32
