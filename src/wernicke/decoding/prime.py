@@ -110,6 +110,7 @@ def prime(
     embeddings: np.ndarray,
     sentences: Sequence[str],
     *,
+    stimuli: Sequence[str] | None = None,
     seed: int = 0,
     config: BridgeConfig | None = None,
     training: FitConfig = PRIMING,
@@ -125,7 +126,9 @@ def prime(
     embeddings : array, shape (n_sentences, d)
         Such as ``standardise(embed_sentences(llm, sentences))``.
     sentences : sequence of n_sentences str
-        Each once; they are the ids of its `Exposure`, as stimuli.
+        Each once.
+    stimuli : sequence of n_sentences str, optional
+        What each sentence is about, for the `Exposure` of the checkpoints; default: the sentences themselves.
     seed : int
     config : BridgeConfig, optional
         Default: eight soft tokens, one linear map.
@@ -136,7 +139,7 @@ def prime(
     stage : str
         As in `wernicke.decoding.fit.fit`.
     """
-    data = NoisyEmbeddings(embeddings, sentences, noise, seed)
+    data = NoisyEmbeddings(embeddings, sentences, noise, seed, stimuli)
     bridge = Bridge(config or BridgeConfig(d_in=data.embeddings.shape[1], n_tokens=8), llm)
     bridge.begin_from_texts(data.embeddings, data.texts)
     result = fit(bridge, lambda batch: bridge.loss(*batch), data, training, seed=seed, run=run, stage=stage,

@@ -113,7 +113,7 @@ def train(config: Config, run: Path, command: Sequence[str] = ()) -> None:
         names = sorted(config.sentences)
         embeddings = standardise(embed_sentences(llm, [config.sentences[name] for name in names]))
         bridge, result = prime(
-            llm, embeddings, [config.sentences[name] for name in names], seed=config.seed, run=folder
+            llm, embeddings, [config.sentences[name] for name in names], stimuli=names, seed=config.seed, run=folder
         )
         bridge.save_pretrained(folder.path("bridge"))
         folder.write_npy("sentence_embeddings.npy", embeddings)
