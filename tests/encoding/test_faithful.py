@@ -139,6 +139,14 @@ def test_the_authors_folders_give_the_published_numbers(reference, shared, tmp_p
     assert_same_fit(found, outputs["mono_default"], "layer2", "speech")
 
 
+@pytest.fixture
+def himalaya_torch():
+    """himalaya's backend is one for the whole process, so it is given back."""
+    set_backend("torch")
+    yield
+    set_backend("numpy")
+
+
 @pytest.fixture(scope="module")
 def small():
     """Simulated: 6 titles of 2 runs, the last two of them VALID, 12 features of which 3 drive the voxels."""
@@ -163,12 +171,11 @@ def leave_one_fold_out(folds):
     return [(np.flatnonzero(folds != f), np.flatnonzero(folds == f)) for f in np.unique(folds)]
 
 
-def test_wide_features_give_himalayas_kernel_ridge(small):
+def test_wide_features_give_himalayas_kernel_ridge(small, himalaya_torch):
     X, Y, rows = small
     wide = np.random.default_rng(1).standard_normal((len(X), 300)).astype(np.float32)
     wide[:, :3] = 5 * X[:, :3]
     found = encode_faithful({"wide": wide}, Y, time_delays=(0, 0), keep_predictions=True, **rows)
-    set_backend("torch")
     train_X, valid_X, train, valid = centred(wide, rows)
     model = KernelRidgeCV(ALPHAS, cv=leave_one_fold_out(rows["folds"][train]),
                           solver_params={"score_func": himalaya_correlation}).fit(train_X, Y[train])  # fmt: skip
@@ -179,13 +186,12 @@ def test_wide_features_give_himalayas_kernel_ridge(small):
     np.testing.assert_allclose(found.predictions["all"][:, same], expected[:, same], atol=1e-4 * np.abs(expected).max())
 
 
-def test_wide_bands_give_himalayas_multiple_kernel_ridge(small):
+def test_wide_bands_give_himalayas_multiple_kernel_ridge(small, himalaya_torch):
     X, Y, rows = small
     rng = np.random.default_rng(2)
     bands = {"a": rng.standard_normal((len(X), 150)).astype(np.float32), "b": 3 * X}
     bands["c"] = rng.standard_normal((len(X), 120)).astype(np.float32)
     found = encode_faithful(bands, Y, time_delays=(0, 0), n_iter=2, keep_predictions=True, **rows)
-    set_backend("torch")
     pairs = {name: centred(band, rows) for name, band in bands.items()}
     train, valid = pairs["a"][2:]
     kernels = np.stack([x @ x.T for x, *_ in pairs.values()])
@@ -200,13 +206,12 @@ def test_wide_bands_give_himalayas_multiple_kernel_ridge(small):
     np.testing.assert_allclose(found.predictions["all"][:, same], expected[:, same], atol=1e-3 * np.abs(expected).max())
 
 
-def test_nested_predictions_are_himalayas(small):
+def test_nested_predictions_are_himalayas(small, himalaya_torch):
     X, Y, rows = small
     found = encode_faithful({"x": X}, Y, time_delays=(0, 0), nested=True, **rows)
     train = rows["parts"] == "TRAIN"
     folds = rows["folds"][train]
     expected = np.full((train.sum(), Y.shape[1]), np.nan)
-    set_backend("torch")
     for fold in np.unique(folds):
         inside, outside = folds != fold, folds == fold
         mean = X[train][inside].mean(0)

@@ -96,10 +96,12 @@ def train(folder: Path, step_s: float = 0.0) -> None:
             state["w"] = state["w"] - 0.01 * state["velocity"]
             run.append_metrics({"step": step, "loss": float(error.square().mean())})
             time.sleep(step_s)
-            if step % EVERY == 0 or stop.requested:
+            asked = stop.requested  # once: a signal after the checkpoint's turn waits for the next step
+            if step % EVERY == 0 or asked:
                 tensors = {"model": {"w": state["w"]}, "state": {"velocity": state["velocity"], **rng_tensors()}}
                 save_checkpoint(folder, step, tensors, {"seed": run.seed}, best=step == 10)
-            stop.leave(f"interrupted after step {step}; the same command goes on from there")
+            if asked:
+                stop.leave(f"interrupted after step {step}; the same command goes on from there")
         run.write_npy("weights.npy", state["w"].numpy())
         run.finish()
 

@@ -65,10 +65,17 @@ def main(argv: Sequence[str]) -> int:
     run = parser.parse_args(argv).run
     if run is not None:
         return report_run(run)
-    logging.getLogger("wernicke").setLevel(logging.WARNING)
     found = Findings()
-    for check in (describe_machine, check_packages, check_devices, check_models, check_data, check_cache, check_tools):
-        check(found)
+    logger = logging.getLogger("wernicke")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        for check in (
+            describe_machine, check_packages, check_devices, check_models, check_data, check_cache, check_tools
+        ):  # fmt: skip
+            check(found)
+    finally:
+        logger.setLevel(before)
     if found.needed or found.optional:
         found.heading("what to do")
         found.lines += [f"  needed   {text}" for text in dict.fromkeys(found.needed)]

@@ -24,7 +24,7 @@ class GracefulExit:
         with GracefulExit() as stop:
             for step in ...:
                 ...
-                if stop.requested:
+                if stop.requested:  # asked once a step: what a later signal finds unsaved, the next step saves
                     save_checkpoint(...)
                     stop.leave("interrupted after step 12; the same command goes on from there")
 
