@@ -99,11 +99,11 @@ def train(config: Config, run: Path, command: Sequence[str] = ()) -> None:
 
     study = config.data.load()
     check_sentences(config.sentences, study)
-    locate_llm(config.llm)
+    located = locate_llm(config.llm)
     blocks_of(study, config)  # what cannot be averaged is refused before the minutes of priming
     settings = {"recipe": "haxby_decode", **asdict(config)}
     with RunFolder.create(run, step="train", command=command, config=settings, seed=config.seed) as folder:
-        inputs = {"sentences": fingerprint(config.sentences), "llm": locate_llm(config.llm).fingerprint}
+        inputs = {"sentences": fingerprint(config.sentences), "llm": located.fingerprint}
         if folder.is_complete(inputs=inputs, code=code_fingerprint(*CODE)):
             return
         from wernicke.decoding.prime import embed_sentences, prime, standardise

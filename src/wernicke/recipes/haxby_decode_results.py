@@ -69,7 +69,7 @@ def evaluate_run(
         generated = {} if controls == "none" else run_controls(folder, config, study, blocks, N_DRAWS[controls])
         found = evaluate(
             captions, controls=controls, seed=config.seed, groups="run", synonyms=config.synonyms,
-            smallest_effect=config.smallest_effect, generated=generated, facts=facts_of(captions, controls),
+            smallest_effect=config.smallest_effect, generated=generated, facts=facts_of(captions),
         )  # fmt: skip
         if not done:
             write(folder, config, study, blocks, captions, generated, found)
@@ -96,13 +96,18 @@ def run_controls(
 
 
 Make = Callable[[Any, RunFolder], Captions]
+Control = Callable[[Study, None, int], Study]
 
 
 def control_draws(config: Config, study: Study, blocks: Recording, n_draws: int) -> Iterator[tuple[str, int, Make]]:
     """Name, number and maker of each control."""
 
-    def through_decoder(altered: Study) -> Make:
-        return lambda decoder, folder: decode_left_out_runs(decoder, blocks_of(altered, config), blocks, config, folder)
+    def through_decoder(control: Control, draw: int) -> Make:
+        def make(decoder: Any, folder: RunFolder) -> Captions:
+            altered = blocks_of(control(study, None, config.seed + draw), config)
+            return decode_left_out_runs(decoder, altered, blocks, config, folder)
+
+        return make
 
     def without_brain(decoder: Any, folder: RunFolder) -> Captions:
         text = decoder.bridge.generate_without_brain(max_new_tokens=config.max_new_tokens)
@@ -114,8 +119,8 @@ def control_draws(config: Config, study: Study, blocks: Recording, n_draws: int)
     yield "no_brain", 0, without_brain
     yield "constant", 0, constant
     for draw in range(n_draws):
-        yield "shuffled", draw, through_decoder(shuffle_pairing(study, None, config.seed + draw))
-        yield "noise", draw, through_decoder(matched_noise(study, None, config.seed + draw))
+        yield "shuffled", draw, through_decoder(shuffle_pairing, draw)
+        yield "noise", draw, through_decoder(matched_noise, draw)
 
 
 def same_text(text: str, blocks: Recording, config: Config) -> Captions:
@@ -125,7 +130,7 @@ def same_text(text: str, blocks: Recording, config: Config) -> Captions:
     return Captions(table, tuple((config.sentences[name],) for name in samples["stimulus_id"]), decoding="free")
 
 
-def facts_of(captions: Captions, controls: str) -> dict[str, Any]:
+def facts_of(captions: Captions) -> dict[str, Any]:
     """What the card should know and a file of captions does not say."""
     n_stimuli = int(captions.table["stimulus"].nunique())
     return {
@@ -152,7 +157,7 @@ def accuracy_rows(
     chance = 1 / len(config.sentences)
     models = {
         "sentences": ("the category that the sentence names", accuracy(captions, config)),
-        "linear SVM": ("C = 1, one against the rest, block responses z-scored by run", None),
+        "linear SVM": ("C = 1, one against the rest, on the same block responses", None),
         "ridge classifier": ("alpha by leave-one-out inside the training runs", None),
     }
     rows = []

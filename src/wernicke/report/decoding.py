@@ -143,8 +143,7 @@ def data_rows(data: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Voxels", f"{data['n_voxels']:,}"),
         ("Conditions", f"{len(data['conditions'])}: {', '.join(data['conditions'])}"),
         ("Preparation", f"polynomial drift of degree {data['detrend_order']} removed from each run and voxel, then "
-                        f"z-scored; volumes of a block averaged {data['shift_s']:g} s later; z-scored over the blocks "
-                        "of a run"),
+                        f"z-scored; volumes of a block averaged {data['shift_s']:g} s later"),
     ]  # fmt: skip
 
 

@@ -46,8 +46,7 @@ def recorded(data: Mapping[str, Any]) -> str:
         f"{data['subject']}, {plural(data['n_volumes'], 'volume')} in {plural(data['n_runs'], 'run')}, TR "
         f"{data['tr_s']:g} s, {plural(data['n_voxels'], 'voxel')}. From each run and voxel a polynomial drift of "
         f"degree {data['detrend_order']} was removed and the series was z-scored; the volumes of each of the "
-        f"{plural(data['n_blocks'], 'block')} were averaged {data['shift_s']:g} s later, and the averages z-scored "
-        "over the blocks of a run."
+        f"{plural(data['n_blocks'], 'block')} were averaged {data['shift_s']:g} s later."
     )
 
 
