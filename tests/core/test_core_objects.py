@@ -10,7 +10,7 @@ import pytest
 
 from wernicke.core.errors import InputError
 from wernicke.core.features import Features
-from wernicke.core.recording import Channels, Recording, Voxels
+from wernicke.core.recording import Channels, Recording, Surface, Voxels
 from wernicke.core.results import Captions, Images, Predictions, Scores
 from wernicke.core.study import Events, Source, Stimuli, Study
 
@@ -43,6 +43,19 @@ def test_recording_as_it_should_be():
     assert made.runs.tolist() == [0, 0, 1, 1]
     with pytest.raises(dataclasses.FrozenInstanceError):
         made.tr_s = 1.0
+
+
+def test_a_surface_gives_values_back_hemisphere_by_hemisphere():
+    left, right = np.array([True, False, True]), np.array([False, True])
+    surface = Surface(left, right, "fsaverage5", Voxels(MASK, np.eye(4)))
+    made = recording(units=surface, values=np.zeros((4, 6)))
+    assert made.units.n_units == 6
+    np.testing.assert_array_equal(surface.to_hemisphere(np.arange(6), "left"), [0, np.nan, 1])
+    np.testing.assert_array_equal(surface.to_hemisphere(np.arange(6), "right"), [np.nan, 2])
+    check("E-META", "no data on the left", lambda: Surface(None, right, "fsLR").to_hemisphere(np.ones(1), "left"))
+    check("E-SHAPE", "the surface has 6", lambda: recording(units=surface))
+    check("E-META", "no vertex", lambda: Surface(None, None, "fsLR"))
+    check("E-SHAPE", "1-D mask", lambda: Surface(MASK, None, "fsLR"))
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,52 @@ class Voxels:
 
 
 @dataclass(frozen=True)
+class Surface:
+    """Vertices of the cortical sheet, and the voxels below it where the file has them (CIFTI's grayordinates).
+
+    Parameters
+    ----------
+    left, right : array of bool, shape (n_vertices,), optional
+        True where a vertex is kept; None for a hemisphere without data. Columns of `Recording.values` are the kept
+        vertices of the left hemisphere, then of the right, then the voxels of `volume`.
+    mesh : str
+        Which mesh the vertices belong to, such as ``fsaverage5``, ``fsLR`` or ``fsnative``.
+    volume : Voxels, optional
+        Subcortical voxels.
+    """
+
+    left: np.ndarray | None
+    right: np.ndarray | None
+    mesh: str
+    volume: Voxels | None = None
+
+    def __post_init__(self) -> None:
+        for name, mask in (("left", self.left), ("right", self.right)):
+            if mask is not None and (mask.ndim != 1 or mask.dtype != bool):
+                raise InputError("E-SHAPE", f"found {mask.ndim}-D {mask.dtype}, expected a 1-D mask of booleans",
+                                 field=name)  # fmt: skip
+        if not self.mesh:
+            raise InputError("E-META", "the mesh has no name", field="mesh")
+        if not self.n_units:
+            raise InputError("E-META", "no vertex and no voxel is kept", field="surface")
+
+    @property
+    def n_units(self) -> int:
+        vertices = sum(int(mask.sum()) for mask in (self.left, self.right) if mask is not None)
+        return vertices + (self.volume.n_voxels if self.volume is not None else 0)
+
+    def to_hemisphere(self, values: np.ndarray, side: str) -> np.ndarray:
+        """Put one value a unit, shape (n_units,), on the vertices of a `side` ("left", "right"); NaN where none is."""
+        mask = {"left": self.left, "right": self.right}.get(side)
+        if mask is None:
+            raise InputError("E-META", f"no data on the {side} hemisphere", field="side")
+        start = int(self.left.sum()) if side == "right" and self.left is not None else 0
+        out = np.full(len(mask), np.nan)
+        out[mask] = values[start : start + int(mask.sum())]
+        return out
+
+
+@dataclass(frozen=True)
 class Channels:
     """EEG or MEG channels over time.
 
@@ -97,7 +143,7 @@ class Recording:
     samples : DataFrame, n_samples rows
         Columns `sample_id` (unique) and `run` are required; `session`, `block`, `onset_s`, `stimulus_id`, `label`
         and `n_repeats` are understood; others are carried along.
-    units : Voxels, Channels or None
+    units : Voxels, Surface, Channels or None
         The axes of `unit_shape`.
     tr_s : float, optional
         Repetition time of a continuous series; None for trials.
@@ -113,7 +159,7 @@ class Recording:
     subject: str
     values: np.ndarray
     samples: pd.DataFrame
-    units: Voxels | Channels | None = None
+    units: Voxels | Surface | Channels | None = None
     tr_s: float | None = None
     keep: np.ndarray | None = None
 
@@ -138,6 +184,9 @@ class Recording:
             raise InputError("E-META", "a run is split into several segments; runs must be contiguous", field="run")
         if isinstance(self.units, Voxels) and self.values.shape[1:] != (self.units.n_voxels,):
             raise InputError("E-SHAPE", f"found {self.values.shape[1:]} units, the mask has {self.units.n_voxels}",
+                             field="values")  # fmt: skip
+        if isinstance(self.units, Surface) and self.values.shape[1:] != (self.units.n_units,):
+            raise InputError("E-SHAPE", f"found {self.values.shape[1:]} units, the surface has {self.units.n_units}",
                              field="values")  # fmt: skip
         if isinstance(self.units, Channels) and self.values.shape[1] != len(self.units.names):
             raise InputError("E-SHAPE", f"found {self.values.shape[1]} channels, {len(self.units.names)} names",
