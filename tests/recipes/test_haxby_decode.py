@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from wernicke.core.errors import InputError
 from wernicke.data.captions import read_captions
 from wernicke.data.haxby import load_haxby
 from wernicke.decoding.linear import cross_predict_labels, linear_svm, ridge_classifier
-from wernicke.recipes import haxby_decode
+from wernicke.recipes import haxby_decode, haxby_decode_results
 from wernicke.recipes.haxby import average_blocks
-from wernicke.recipes.haxby_decode_results import accuracy_rows, control_draws, evaluate_run, summary
+from wernicke.recipes.haxby_decode_results import (
+    accuracy_rows,
+    audit_fold,
+    control_draws,
+    counted_overlaps,
+    evaluate_run,
+    summary,
+)
+from wernicke.store.run import RunFolder
 
 pytestmark = pytest.mark.slow
 
@@ -43,8 +53,6 @@ def test_deciding_the_texts_never_sees_the_references(decoded: Path, decode_conf
     """Other labels on the blocks that are decoded change the references only, not one word of the texts."""
     from dataclasses import replace
 
-    from wernicke.store.run import RunFolder
-
     folder = RunFolder.open(decoded)
     blocks = haxby_decode.blocks_of(load_haxby(), decode_config)
     decoder = haxby_decode.load_decoder(folder, decode_config)
@@ -66,6 +74,48 @@ def test_evaluation_without_controls_says_so(decoded: Path, tmp_path: Path) -> N
     assert facts["exposure"] == {"samples": [], "stimuli": sorted(facts["sentences"])}
     assert facts["split"]["accepted_leaks"] == ["stimulus_id"]
     assert "linear SVM" in summary(decoded)
+
+
+def test_nothing_a_fold_fits_depends_on_its_left_out_run(decoded: Path, decode_config: haxby_decode.Config) -> None:
+    study = load_haxby()
+    blocks = haxby_decode.blocks_of(study, decode_config)
+    audit = audit_fold(RunFolder.open(decoded), decode_config, study, blocks)
+    assert set(audit) >= {"weights", "alpha", "voxel mean", "embedding length"}
+    assert not any(audit.values())
+    assert counted_overlaps(blocks) == {"run": 0, "stimulus_id": 8}
+
+
+def test_a_leak_shows_in_the_audit(
+    decoded: Path, decode_config: haxby_decode.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were blocks z-scored over all runs together, the left-out run would be in every mean."""
+    import wernicke.stats.detrend
+
+    def over_all_runs(values: np.ndarray, runs: np.ndarray, *, order: int) -> np.ndarray:
+        return (values - values.mean(0)) / values.std(0)
+
+    monkeypatch.setattr(wernicke.stats.detrend, "detrend_runs", over_all_runs)
+    study = load_haxby()
+    blocks = haxby_decode.blocks_of(study, decode_config)
+    assert audit_fold(RunFolder.open(decoded), decode_config, study, blocks)["weights"]
+
+
+def test_a_damaged_control_is_made_again(decoded: Path, tmp_path: Path) -> None:
+    """Of an evaluation that was interrupted, only what still has its hash is taken up."""
+    run = shutil.copytree(decoded, tmp_path / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(haxby_decode_results, "N_DRAWS", {"none": 0, "fast": 5, "full": 6})
+        first = evaluate_run(run, controls="fast").to_json()
+        control = run / "controls/shuffled-00.json"
+        good, other = control.read_bytes(), (run / "controls/noise-00.json").stat().st_mtime_ns
+        control.write_bytes(good.replace(b'"text": "', b'"text": "a', 1))
+        assert evaluate_run(run, controls="fast").to_json() == first
+        assert control.read_bytes() == good
+        assert (run / "controls/noise-00.json").stat().st_mtime_ns == other
+        evaluate_run(run, controls="full")
+        assert len(list((run / "controls").glob("shuffled-*"))) == 6
+        evaluate_run(run, controls="none")
+        assert RunFolder.open(run).read_json("facts.json")["controls"] == "full"
 
 
 def test_controls_alter_what_they_say(decode_config: haxby_decode.Config) -> None:

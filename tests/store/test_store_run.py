@@ -341,3 +341,30 @@ def test_inspection(tmp_path: Path) -> None:
     assert found["faults"] == [f"{tmp_path / 'scores.json'}: missing"]
     (tmp_path / "manifest.json").write_text("{")
     assert inspect_run(tmp_path)["state"] == "damaged"
+
+
+def test_pieces_are_taken_up_only_while_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A step that is interrupted after some of its files finds them again, unless they or what made them changed."""
+
+    def begin(inputs: str = "f1", code: str = "c1") -> RunFolder:
+        run = RunFolder.create(tmp_path / "run", step="evaluate", config=CONFIG, seed=0)
+        run._identity = {"inputs": {"captions": inputs}, "code": code}
+        return run
+
+    with begin() as run:
+        assert not run.is_kept("controls/a.json")
+        run.write_json("controls/a.json", {"text": "a chair"})
+        assert not run.is_kept("controls/a.json")
+        run.keep("controls/a.json")
+        assert run.is_kept("controls/a.json")
+    with begin() as run:
+        assert run.is_kept("controls/a.json")
+    with begin(code="c2") as run:
+        assert not run.is_kept("controls/a.json")
+    with begin(inputs="f2") as run:
+        assert not run.is_kept("controls/a.json")
+    (tmp_path / "run/controls/a.json").write_text('{"text": "a chaos"}\n')
+    with begin() as run, caplog.at_level(logging.WARNING):
+        assert not run.is_kept("controls/a.json")
+    assert "is computed again" in caplog.text
+    assert run.seed == 0

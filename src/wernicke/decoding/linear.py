@@ -85,6 +85,13 @@ class BrainToBridge:
         away = (betas - self._mean) @ self.coef_ + self._intercept
         return (self._centre + set_length(away, self._length)).astype(np.float32)
 
+    def learnt(self) -> dict[str, np.ndarray]:
+        """Every fitted quantity by name; the poison audit compares their bytes."""
+        return {
+            "voxel mean": self._mean, "embedding mean": self._centre, "embedding length": np.asarray(self._length),
+            "alpha": np.asarray(self.alpha_), "weights": self.coef_, "intercept": self._intercept,
+        }  # fmt: skip
+
 
 def set_length(vectors: np.ndarray, length: float) -> np.ndarray:
     """Return vectors, shape (n, d), of one Euclidean length; a zero vector stays."""

@@ -20,8 +20,10 @@ from wernicke.recipes.haxby import HaxbyData, average_blocks, check_sentences, l
 if TYPE_CHECKING:
     from wernicke.core.recording import Recording
     from wernicke.core.results import Captions
+    from wernicke.core.split import Split
     from wernicke.core.study import Study
     from wernicke.decoding.arrays import Decoder
+    from wernicke.decoding.linear import BrainToBridge
     from wernicke.store.run import RunFolder
 
 log = logging.getLogger(__name__)
@@ -190,6 +192,13 @@ def load_decoder(folder: RunFolder, config: Config) -> Decoder:
     return Decoder(bridge, BrainToBridge(), sentences, folder.read_npy("sentence_embeddings.npy"))
 
 
+def map_fold(decoder: Decoder, blocks: Recording, split: Split, config: Config) -> BrainToBridge:
+    """The mapping from the brain onto the bridge's input, fitted on one split's training blocks alone."""
+    seen = blocks.samples.iloc[split.train_rows]
+    pairs = [config.sentences[name] for name in seen["stimulus_id"]]
+    return decoder.refit(blocks.values[split.train_rows], pairs, groups=seen["run"].tolist()).mapping
+
+
 def decode_left_out_runs(
     decoder: Decoder, trained_on: Recording, blocks: Recording, config: Config, folder: RunFolder
 ) -> Captions:
@@ -215,11 +224,10 @@ def decode_left_out_runs(
     splits = leave_runs_out(samples)
     embeddings = np.empty((len(samples), decoder.embeddings.shape[1]), dtype=np.float32)
     for split in tqdm(splits, desc="map each left-out run", disable=None, leave=False):
-        seen = trained_on.samples.iloc[split.train_rows]
-        check_exposure(primed | Exposure.of(samples=seen["sample_id"]), samples.iloc[split.test_rows], ACCEPTED_LEAKS)
-        pairs = [config.sentences[name] for name in seen["stimulus_id"]]
-        fold = decoder.refit(trained_on.values[split.train_rows], pairs, groups=seen["run"].to_numpy())
-        embeddings[split.test_rows] = fold.mapping.predict(trained_on.values[split.test_rows])
+        seen = Exposure.of(samples=trained_on.samples["sample_id"].iloc[split.train_rows])
+        check_exposure(primed | seen, samples.iloc[split.test_rows], ACCEPTED_LEAKS)
+        mapping = map_fold(decoder, trained_on, split, config)
+        embeddings[split.test_rows] = mapping.predict(trained_on.values[split.test_rows])
     texts = decoder.bridge.generate(embeddings, max_new_tokens=config.max_new_tokens, batch_size=config.batch_size)
     table = pd.DataFrame(
         {

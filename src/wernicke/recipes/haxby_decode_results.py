@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import pandas as pd
 from wernicke.core.checks import check_option
 from wernicke.core.recording import Recording
 from wernicke.core.results import Captions, Scores
+from wernicke.core.seeds import derive_rng
 from wernicke.core.study import Study
 from wernicke.data.captions import read_captions, write_captions
 from wernicke.decoding.linear import cross_predict_labels, linear_svm, ridge_classifier
@@ -26,6 +27,7 @@ from wernicke.recipes.haxby_decode import (
     config_of,
     decode_left_out_runs,
     load_decoder,
+    map_fold,
 )
 from wernicke.scoring.category import named_categories
 from wernicke.scoring.controls import matched_noise, shuffle_pairing
@@ -53,7 +55,8 @@ def evaluate_run(
     run : path
         Of `train` and `decode`.
     controls : {"fast", "full", "none"}
-        Shuffled pairings and noise inputs: 5 or 20 draws of each, or none, which the card then says.
+        Shuffled pairings and noise inputs: 5 or 20 draws of each, or none, which the card then says. Where an earlier
+        call ran more of them, its result stands.
     out : path, optional
         The JSON of the evaluation (``docs/evaluate-json.md``).
     """
@@ -64,15 +67,21 @@ def evaluate_run(
     with RunFolder.open(run, step="evaluate", command=command) as folder:
         folder.check_finished("decode")
         captions = read_captions(folder.path("captions.json"))
-        inputs = {"captions": fingerprint(captions.table), "controls": controls}
+        inputs = {"captions": fingerprint(captions.table)}
         done = folder.is_complete(inputs=inputs, code=code_fingerprint(*CODE, "wernicke.scoring", __name__))
+        if done:
+            facts = folder.read_json("facts.json")
+            controls = max(controls, facts["controls"], key=list(N_DRAWS).index)  # what was run is not thrown away
+            done, audit = facts["controls"] == controls, facts["split"]["poison_audit"]
+        if not done:
+            audit = audit_fold(folder, config, study, blocks)
         generated = {} if controls == "none" else run_controls(folder, config, study, blocks, N_DRAWS[controls])
         found = evaluate(
             captions, controls=controls, seed=config.seed, groups="run", synonyms=config.synonyms,
-            smallest_effect=config.smallest_effect, generated=generated, facts=facts_of(captions),
+            smallest_effect=config.smallest_effect, generated=generated, facts=facts_of(blocks, audit),
         )  # fmt: skip
         if not done:
-            write(folder, config, study, blocks, captions, generated, found)
+            write(folder, config, study, blocks, captions, generated, found, audit, controls)
             folder.finish()
     if out is not None:
         write_json(out, found.to_json())
@@ -87,10 +96,11 @@ def run_controls(
     generated: dict[str, list[Captions]] = {}
     for name, draw, make in control_draws(config, study, blocks, n_draws):
         path = f"controls/{name}-{draw:02d}.json"
-        if not folder.path(path).is_file():
+        if not folder.is_kept(path):
             decoder = decoder or load_decoder(folder, config)
             with folder.atomic_path(path) as file:
                 write_captions(make(decoder, folder), file)
+            folder.keep(path)
         generated.setdefault(name, []).append(read_captions(folder.path(path)))
     return generated
 
@@ -130,12 +140,40 @@ def same_text(text: str, blocks: Recording, config: Config) -> Captions:
     return Captions(table, tuple((config.sentences[name],) for name in samples["stimulus_id"]), decoding="free")
 
 
-def facts_of(captions: Captions) -> dict[str, Any]:
+def audit_fold(folder: RunFolder, config: Config, study: Study, blocks: Recording) -> dict[str, bool]:
+    """Does anything that a fold fits change when the volumes of its left-out run are replaced by nonsense?"""
+    split = leave_runs_out(blocks.samples)[0]
+    left_out = blocks.samples["run"].iloc[split.test_rows].unique()
+    recording = next(iter(study.recordings.values()))
+    values = np.array(recording.values, dtype=np.float64)
+    poisoned = values.copy()
+    rows = np.isin(recording.runs, left_out)
+    poisoned[rows] = 1e6 * derive_rng(config.seed, "poison audit").standard_normal(values[rows].shape)
+    decoder = load_decoder(folder, config)
+    clean, dirty = (
+        map_fold(decoder, blocks_of(with_values(study, recording, part), config), split, config).learnt()
+        for part in (values, poisoned)
+    )
+    return {name: clean[name].tobytes() != dirty[name].tobytes() for name in clean}
+
+
+def with_values(study: Study, recording: Recording, values: np.ndarray) -> Study:
+    """The study with other responses of one recording."""
+    return replace(study, recordings={recording.subject: replace(recording, values=values)})
+
+
+def counted_overlaps(blocks: Recording) -> dict[str, int]:
+    """Groups on both sides of a split, the largest over folds."""
+    found = [split.overlaps() for split in leave_runs_out(blocks.samples)]
+    return {key: max(overlaps[key] for overlaps in found) for key in found[0]}
+
+
+def facts_of(blocks: Recording, audit: dict[str, bool]) -> dict[str, Any]:
     """What the card should know and a file of captions does not say."""
-    n_stimuli = int(captions.table["stimulus"].nunique())
     return {
-        "overlaps": {"run": 0, "stimulus_id": n_stimuli},
+        "overlaps": counted_overlaps(blocks),
         "accepted_leaks": list(ACCEPTED_LEAKS),
+        "poison_audit": {"n_steps": len(audit), "changed": [name for name, changed in audit.items() if changed]},
         "selection": {"what": ["alpha (by leave-one-run-out)"], "on": "training"},
         "n_seeds": 1,
         "stimuli_public_since": 2001,
@@ -196,6 +234,8 @@ def write(
     captions: Captions,
     generated: dict[str, list[Captions]],
     found: Evaluation,
+    audit: dict[str, bool],
+    controls: str,
 ) -> None:
     """Scores, items, facts and the card, in plain files."""
     rows = accuracy_rows(config, blocks, captions, generated)
@@ -230,9 +270,10 @@ def write(
                 "conditions": sorted(config.sentences), "detrend_order": config.data.detrend_order,
                 "shift_s": config.shift_s, "simulated": False,
             },
+            "controls": controls,
             "split": {"scheme": "leave one run out", "n_folds": int(blocks.samples["run"].nunique()),
-                      "overlaps": {"run": 0, "stimulus_id": len(config.sentences)},
-                      "accepted_leaks": list(ACCEPTED_LEAKS),
+                      "overlaps": counted_overlaps(blocks), "accepted_leaks": list(ACCEPTED_LEAKS),
+                      "poison_audit": audit,
                       "fingerprints": [split.fingerprint for split in leave_runs_out(blocks.samples)]},
             "bridge": {"llm": config.llm, **folder.read_json("bridge/config.json")},
             "sentences": config.sentences,

@@ -50,6 +50,7 @@ from wernicke.store.manifest import (
     unlist,
     write_manifest,
 )
+from wernicke.store.pieces import is_kept_piece, keep_piece
 from wernicke.store.plain import find_differences, shorten
 from wernicke.store.provenance import utc_now, wernicke_version
 from wernicke.store.sealed import compare_files, is_inside, remove_leftovers
@@ -270,6 +271,16 @@ class RunFolder:
     def atomic_write(self, name: str, mode: str = "wb") -> AbstractContextManager[IO[Any]]:
         """Return `files.atomic_write` for a file in the folder."""
         return files.atomic_write(self._before_writing(name), mode)
+
+    # Pieces of a step ----------------------------------------------------------------------------------------------
+
+    def keep(self, name: str) -> None:
+        """Record that a piece of this step is whole: the next call takes it up if this one is interrupted."""
+        keep_piece(self.folder, name, {"step": self.step, **self._identity})
+
+    def is_kept(self, name: str) -> bool:
+        """Whether a piece stands as this step wrote it, with the inputs and code that `is_complete` was asked with."""
+        return is_kept_piece(self.folder, name, {"step": self.step, **self._identity})
 
     # Metrics -----------------------------------------------------------------------------------------------------
 
