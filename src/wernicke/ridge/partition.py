@@ -1,9 +1,9 @@
-"""Variance partitioning: every sub-model of up to four bands from one pass over the responses."""
+"""Variance partitioning: sub-models of several bands from one pass over the responses."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,18 +19,108 @@ from wernicke.ridge.scores import l2_neg_loss
 from wernicke.ridge.search import TILE, BasisCache, Choice, Search, fit_weights, make_side, search_draws
 from wernicke.ridge.targets import read_tile
 
+#: All subsets of more bands than this are not fitted: 31 models for five.
+MOST_BANDS_OF_ALL_SUBSETS = 4
+#: Decompositions are kept between calls of `SubModels.fit` where all of them take no more than this, else made anew.
+_KEPT_BYTES = 1_000_000_000
+
+Subset = tuple[int, ...]
+
 
 @dataclass(frozen=True)
 class SubModel:
     """One sub-model, with hyper-parameters of its own for every target."""
 
-    bands: tuple[int, ...]
+    bands: Subset
     best_alphas: Any
     """(n_targets,)"""
     cv_scores: Any
     """(n_targets,): averaged over folds, at the best draw and alpha"""
     coef: Any
-    """(n_features, n_targets), zero for features of other bands: predictions are ``X @ coef``"""
+    """(n_features, n_targets), zero for features of other bands: predictions are ``X @ coef + intercept``"""
+    intercept: Any
+    """(n_targets,), zeros without an intercept"""
+
+
+def all_subsets(n_bands: int) -> list[Subset]:
+    """Return every non-empty subset of up to four bands, by size."""
+    if not 1 <= n_bands <= MOST_BANDS_OF_ALL_SUBSETS:
+        raise InputError("E-CFG", f"found {n_bands} bands, expected 1 to 4 (15 sub-models)", field="Xs",
+                         hint="with more, leave_one_out_subsets(n_bands) gives the full model and each "
+                         "without one band")  # fmt: skip
+    return [s for size in range(1, n_bands + 1) for s in itertools.combinations(range(n_bands), size)]
+
+
+def leave_one_out_subsets(n_bands: int) -> list[Subset]:
+    """Return the set of all bands, then each set without one band; the number of bands has no limit."""
+    everything = tuple(range(n_bands))
+    return [everything, *(everything[:i] + everything[i + 1 :] for i in everything if n_bands > 1)]
+
+
+class SubModels:
+    """The features' side of several sub-models, for responses that come some voxels at a time.
+
+    Parameters are those of `solve_submodels`, without the responses.
+    """
+
+    def __init__(
+        self,
+        Xs: Sequence[Array],
+        alphas: Any,
+        *,
+        subsets: Iterable[Sequence[int]] | None = None,
+        cv: Any = 5,
+        score_func: Callable[[Any, Any], Any] = l2_neg_loss,
+        n_iter: int = 1,
+        fit_intercept: bool = False,
+        random_state: int | None = None,
+        exhaustive: bool = False,
+    ) -> None:
+        bands, _ = check_xy(Xs, Xs[0] if len(Xs) else np.zeros((0, 0)))
+        self.like, self.first = Xs[0], bands[0]
+        self.subsets = all_subsets(len(bands)) if subsets is None else _check_subsets(subsets, len(bands))
+        self.search = Search(
+            make_folds(cv, bands[0].shape[0]), check_alphas(alphas), score_func, fit_intercept,
+            exhaustive=exhaustive, like=self.like,
+        )  # fmt: skip
+        self.side = make_side(torch.cat(bands, 1), [band.shape[1] for band in bands], self.search)
+        self.gammas = {subset: _draws(subset, len(bands), n_iter, random_state) for subset in self.subsets}
+        rank = min(self.side.n_features, self.side.n_samples)
+        n_bases = sum(len(gammas) for gammas in self.gammas.values()) * (len(self.search.folds) + 1)
+        keep = n_bases * 2 * rank**2 * self.side.X.element_size() <= _KEPT_BYTES
+        self.caches = {subset: BasisCache(self.side, keep) for subset in self.subsets}
+
+    def fit(self, Y: Array) -> Iterator[SubModel]:
+        """Yield the sub-models of responses (n_samples, n_targets) one by one, in the order of `subsets`.
+
+        The responses are multiplied with the features before the first of them, and then no more.
+        """
+        _, responses = check_xy([self.first], Y)
+        check_constant(responses)
+        side, n_targets = self.side, responses.shape[1]
+        tiles = [
+            read_tile(side, responses, slice(at, min(at + TILE, n_targets)), self.search.folds,
+                      self.search.fit_intercept)
+            for at in range(0, n_targets, TILE)
+        ]  # fmt: skip
+        kind: dict[str, Any] = {"dtype": side.dtype, "device": side.device}
+        for subset in self.subsets:
+            cache, gammas, choice = self.caches[subset], self.gammas[subset], Choice.empty(n_targets, side.device)
+            scores = torch.zeros((len(gammas), n_targets), **kind)
+            search_draws(cache, tiles, self.search, gammas, np.ones(len(gammas)), choice, scores)
+            coef, intercept = torch.zeros((side.n_features, n_targets), **kind), torch.zeros(n_targets, **kind)
+            fit_weights(cache, tiles, choice, gammas, coef)
+            for tile in tiles:
+                # Without an intercept the tile's mean is 0 and the features have no shift.
+                part = (
+                    tile.mean if side.shift is None else tile.mean - side.shift.to(side.dtype) @ coef[:, tile.columns]
+                )
+                intercept[tile.columns] = part
+            yield SubModel(
+                subset, give_back(choice.alpha.to(side.dtype), self.like),
+                give_back(choice.score.to(side.dtype), self.like), give_back(coef, self.like),
+                give_back(intercept, self.like),
+            )  # fmt: skip
 
 
 def solve_submodels(
@@ -38,13 +128,15 @@ def solve_submodels(
     Y: Array,
     alphas: Any,
     *,
+    subsets: Iterable[Sequence[int]] | None = None,
     cv: Any = 5,
     score_func: Callable[[Any, Any], Any] = l2_neg_loss,
     n_iter: int = 1,
+    fit_intercept: bool = False,
     random_state: int | None = None,
     exhaustive: bool = False,
-) -> dict[tuple[int, ...], SubModel]:
-    """Fit every non-empty subset of the bands, each tuned by itself.
+) -> dict[Subset, SubModel]:
+    """Fit several subsets of the bands, each tuned by itself.
 
     A sub-model is a sub-block of the full model's statistics (a band's weight set to 0), so features and responses
     are multiplied once for all of them. Unique variance of band i is score(all) - score(all but i), shared variance
@@ -52,57 +144,55 @@ def solve_submodels(
 
     Parameters
     ----------
-    Xs : sequence of 1 to 4 arrays of shape (n_samples, n_features_i)
+    Xs : sequence of arrays of shape (n_samples, n_features_i)
     Y : array of shape (n_samples, n_targets)
     alphas : array of shape (n_alphas,)
-    cv, score_func, exhaustive
+    subsets : iterable of sequences of int, optional
+        Which bands each sub-model has; by default every non-empty subset, for up to 4 bands.
+        `leave_one_out_subsets` is for any number of bands.
+    cv, score_func, fit_intercept, exhaustive
         As in `solve_group_ridge`.
     n_iter : int
-        Draws of band weights for each sub-model of more than one band; 1 is plain ridge on its bands.
+        Draws of band weights for each sub-model of more than one band, those of `solve_group_ridge` on its bands;
+        1 is plain ridge on its bands (all weights 1).
     random_state : int, optional
 
     Returns
     -------
     dict of tuple of int to SubModel
         By the bands' numbers, such as ``(0, 2)``.
+
+    Raises
+    ------
+    InputError
+        E-CFG (more than 4 bands without `subsets`, a subset that is empty or names no band), E-SHAPE, E-NONFIN,
+        E-CONST, E-SPLIT.
     """
-    bands, responses = check_xy(Xs, Y)
-    if not 1 <= len(bands) <= 4:
-        raise InputError("E-CFG", f"found {len(bands)} bands, expected 1 to 4 (15 sub-models)", field="Xs")
-    search = Search(
-        make_folds(cv, responses.shape[0]), check_alphas(alphas), score_func, exhaustive=exhaustive, like=Xs[0]
-    )
-    check_constant(responses)
-    side = make_side(torch.cat(bands, 1), [band.shape[1] for band in bands], search)
-    subsets = [s for size in range(1, len(bands) + 1) for s in itertools.combinations(range(len(bands)), size)]
-    gammas = {subset: _draws(subset, len(bands), n_iter, random_state) for subset in subsets}
-    n_targets = responses.shape[1]
-    kind: dict[str, Any] = {"dtype": side.dtype, "device": side.device}
-    choices = {subset: Choice.empty(n_targets, side.device) for subset in subsets}
-    coefs = {subset: torch.zeros((side.n_features, n_targets), **kind) for subset in subsets}
-    tiles = [
-        read_tile(side, responses, slice(at, min(at + TILE, n_targets)), search.folds, False)
-        for at in range(0, n_targets, TILE)
-    ]
-    cache = BasisCache(side, keep=False)
+    models = SubModels(
+        Xs, alphas, subsets=subsets, cv=cv, score_func=score_func, n_iter=n_iter, fit_intercept=fit_intercept,
+        random_state=random_state, exhaustive=exhaustive,
+    )  # fmt: skip
+    return {model.bands: model for model in models.fit(Y)}
+
+
+def _check_subsets(subsets: Iterable[Sequence[int]], n_bands: int) -> list[Subset]:
+    """Return subsets as sorted tuples of band numbers, each once."""
+    found: dict[Subset, None] = {}
     for subset in subsets:
-        scores = torch.zeros((len(gammas[subset]), n_targets), **kind)
-        shifts = np.ones(len(gammas[subset]))
-        search_draws(cache, tiles, search, gammas[subset], shifts, choices[subset], scores)
-        fit_weights(cache, tiles, choices[subset], gammas[subset], coefs[subset])
-    return {
-        subset: SubModel(
-            subset, give_back(choices[subset].alpha.to(side.dtype), Xs[0]),
-            give_back(choices[subset].score.to(side.dtype), Xs[0]), give_back(coefs[subset], Xs[0]),
-        )
-        for subset in subsets
-    }  # fmt: skip
+        numbers = tuple(sorted(int(i) for i in subset))
+        if not numbers or len(set(numbers)) != len(numbers) or numbers[0] < 0 or numbers[-1] >= n_bands:
+            raise InputError("E-CFG", f"found subset {tuple(subset)!r}, expected different band numbers from 0 to "
+                             f"{n_bands - 1}", field="subsets")  # fmt: skip
+        found[numbers] = None
+    if not found:
+        raise InputError("E-CFG", "found no subset, expected at least one", field="subsets")
+    return list(found)
 
 
-def _draws(subset: tuple[int, ...], n_bands: int, n_iter: int, random_state: int | None) -> np.ndarray:
-    """Return the band weights that a sub-model tries, zero for other bands; the first is plain ridge on its bands."""
+def _draws(subset: Subset, n_bands: int, n_iter: int, random_state: int | None) -> np.ndarray:
+    """Return the band weights that a sub-model tries, zero for other bands; the first weighs its bands alike."""
     draws = np.zeros((n_iter if len(subset) > 1 else 1, n_bands))
-    if len(subset) > 1 and n_iter > 1:
+    draws[:, list(subset)] = 1.0
+    if len(draws) > 1:
         draws[:, list(subset)] = make_gammas(n_iter, len(subset), (0.1, 1.0), random_state)
-    draws[0, list(subset)] = 1.0
     return draws
