@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import typing
 from importlib import import_module
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,7 @@ from typing import Literal
 import pytest
 
 from wernicke.core.errors import InputError
-from wernicke.recipes.config import CONFIGS, build, check_values, describe_keys, list_keys, load_config
+from wernicke.recipes.config import CONFIGS, build, check_values, describe_keys, entry_class, list_keys, load_config
 
 SHIPPED = sorted(file.stem for file in CONFIGS.glob("*.yaml"))
 
@@ -35,8 +36,11 @@ def test_a_shipped_config_is_what_its_class_reads(name):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_config_writes_out_every_key(name):
     config, values, _ = load(name)
+    hints = typing.get_type_hints(config)
     written = set()
     for key, value in values.items():
+        if entry_class(hints[key]) is not None:
+            continue  # an entry says what it has of its own
         nested = isinstance(value, dict) and key not in {k for k, _, _ in list_keys(config, values)}
         written |= {f"{key}.{inner}" for inner in value} if nested else {key}
     assert written == {key for key, _, _ in list_keys(config, {})}
@@ -44,9 +48,9 @@ def test_a_shipped_config_writes_out_every_key(name):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_key_is_documented(name):
-    config, _, _ = load(name)
-    docs = describe_keys(config)
-    assert {key for key, _, _ in list_keys(config, {})} <= {key for key, text in docs.items() if text}
+    config, values, _ = load(name)
+    docs = describe_keys(config, values)
+    assert {key for key, _, _ in list_keys(config, values)} <= {key for key, text in docs.items() if text}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -170,3 +174,74 @@ def test_huge_numbers_are_numbers():
     check_values({"rate": 10**400}, Outer, FILE)
     with pytest.raises(InputError):
         check_values({"rate": float("inf")}, Outer, FILE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One of several.
+
+    Parameters
+    ----------
+    layer : int or str
+        Which.
+    delays : list of int, optional
+        When.
+    """
+
+    layer: int | str
+    delays: list[int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.layer == 0:
+            raise InputError("E-CFG", "found 0", field="layer")
+
+
+@dataclasses.dataclass(frozen=True)
+class WithEntries:
+    """Entries by name.
+
+    Parameters
+    ----------
+    bands : dict of name to Entry
+        Some.
+    """
+
+    bands: dict[str, Entry]
+
+
+def entries(values: dict, *flags: str) -> dict[str, Entry]:
+    return build(WithEntries, {"bands": values}, FILE, flags, "test").bands
+
+
+def entry_refusal(values: dict, *flags: str) -> str:
+    with pytest.raises(InputError) as caught:
+        entries(values, *flags)
+    return str(caught.value)
+
+
+def test_every_entry_has_its_own_keys():
+    given = {"Speech": {"layer": 3, "delays": [1, 2]}, "Object": {"layer": "all"}}
+    assert entries(given) == {"Speech": Entry(3, [1, 2]), "Object": Entry("all")}
+    made = entries(
+        given, "--bands.Speech.layer", "all", "--bands.Object.delays", "8", "10", "--bands.Speech.delays=null"
+    )
+    assert made == {"Speech": Entry("all"), "Object": Entry("all", [8, 10])}
+    assert entries(given, "--bands.Object.layer", "33")["Object"] == Entry(33)
+    assert entries({}) == {}
+
+
+def test_refusals_of_entries_name_the_entry():
+    assert "unknown key `bands.Speech.layr`" in entry_refusal({"Speech": {"layr": 3}})
+    assert "did you mean `bands.Speech.layer`?" in entry_refusal({"Speech": {"layer": 3}}, "--bands.Speach.layer", "4")
+    assert "bands.Speech: found 3, expected keys" in entry_refusal({"Speech": 3})
+    assert "bands.Speech.layer: the key is missing" in entry_refusal({"Speech": {}})
+    assert "bands.Speech.layer: found 0" in entry_refusal({"Speech": {"layer": 0}})
+    assert "found the name 'a-b'" in entry_refusal({"a-b": {"layer": 0}})
+    assert "bands.Speech.delays: found 'x', expected" in entry_refusal({"Speech": {"layer": 1, "delays": "x"}})
+    assert "--bands.Speech.delays" in entry_refusal({"Speech": {"layer": 1}}, "--bands.Speech.delays", "x")
+
+
+def test_help_describes_entries(capsys):
+    with pytest.raises(SystemExit):
+        entries({"Speech": {"layer": 3}}, "--help")
+    assert "--bands.Speech.layer X Which. (a whole number or text; now 3)" in " ".join(capsys.readouterr().out.split())

@@ -22,6 +22,8 @@ CONFIGS = Path(__file__).parent / "configs"
 
 C = TypeVar("C")
 
+_ENTRY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
 
 def load_config(name: str) -> tuple[str, dict[str, Any], Path]:
     """Read a shipped config by name, or a file: (recipe, values, path).
@@ -48,15 +50,32 @@ def check_values(values: Mapping[str, Any], config: type, path: Path, prefix: st
         field = f"{prefix}{key}"
         if key not in hints:
             raise InputError("E-CFG", f"unknown key `{field}`", path=path, field=field, hint=suggest(key, hints))
-        if dataclasses.is_dataclass(hints[key]):
+        entry = entry_class(hints[key])
+        if dataclasses.is_dataclass(hints[key]) or entry is not None:
             if not isinstance(value, Mapping):
                 raise InputError("E-CFG", f"found {value!r}, expected keys", path=path, field=field)
-            check_values(value, typing.cast(type, hints[key]), path, f"{field}.")
+            if entry is None:
+                check_values(value, typing.cast(type, hints[key]), path, f"{field}.")
+                continue
+            for name, inner in value.items():
+                if not _ENTRY.fullmatch(name):
+                    raise InputError("E-CFG", f"found the name {name!r}, expected a letter, then letters, digits and _",
+                                     path=path, field=field)  # fmt: skip
+                if not isinstance(inner, Mapping):
+                    raise InputError("E-CFG", f"found {inner!r}, expected keys", path=path, field=f"{field}.{name}")
+                check_values(inner, entry, path, f"{field}.{name}.")
         elif not _fits(value, hints[key]):
             # YAML has read `3.10` or `2024` as a number before the schema could say that text is meant.
             quote = isinstance(value, (int, float)) and not isinstance(value, bool) and _fits(str(value), hints[key])
             raise InputError("E-CFG", f"found {value!r}, expected {_name(hints[key])}", path=path, field=field,
                              hint="put it in quotes if text is meant" if quote else None)  # fmt: skip
+
+
+def entry_class(hint: Any) -> type | None:
+    """Return the dataclass of the entries of a key such as ``bands: dict[str, Band]``; None for any other key."""
+    arguments = typing.get_args(hint)
+    entries = typing.get_origin(hint) is dict and dataclasses.is_dataclass(arguments[1])
+    return typing.cast(type, arguments[1]) if entries else None
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -96,8 +115,9 @@ def _name(hint: Any) -> str:
 def build(config: type[C], values: Mapping[str, Any], path: Path, flags: Sequence[str], prog: str) -> C:
     """Make the dataclass `config` from a config file's values and the flags that overrule them.
 
-    Every key is a flag (``--data.root X``); a list takes several values (``--delays_s 2.5 5``). ``--help`` prints the
-    keys with what the docstring says of them and ends the process.
+    Every key is a flag (``--data.root X``); a list takes several values (``--delays_s 2.5 5``); a key that holds named
+    entries has those of the file, each with its own keys (``--bands.Speech.layer 33``). ``--help`` prints the keys
+    with what the docstring says of them and ends the process.
 
     Raises
     ------
@@ -110,7 +130,7 @@ def build(config: type[C], values: Mapping[str, Any], path: Path, flags: Sequenc
     given = _check_flags(flags, hints)
     import jsonargparse
 
-    docs = describe_keys(config)
+    docs = describe_keys(config, values)
     parser = jsonargparse.ArgumentParser(
         prog=prog, usage=f"{prog} [--KEY VALUE ...]", description=inspect.cleandoc(config.__doc__ or "").split("\n")[0],
         exit_on_error=False, allow_abbrev=False, formatter_class=argparse.HelpFormatter,
@@ -133,7 +153,7 @@ def build(config: type[C], values: Mapping[str, Any], path: Path, flags: Sequenc
         if not _fits(parsed[key], hint):
             raise InputError("E-CFG", f"found {parsed[key]!r}, expected {_name(hint)}", field=f"--{key}")
     try:
-        return _make(config, parsed)
+        return _make(config, parsed, values)
     except InputError as error:
         if error.path is not None or error.field is None or error.field in given:
             raise
@@ -148,6 +168,11 @@ def list_keys(config: type, values: Mapping[str, Any], prefix: str = "") -> Iter
         if dataclasses.is_dataclass(hint):
             yield from list_keys(typing.cast(type, hint), value or {}, f"{prefix}{field.name}.")
             continue
+        entry = entry_class(hint)
+        if entry is not None:
+            for name, inner in (value or {}).items():
+                yield from list_keys(entry, inner, f"{prefix}{field.name}.{name}.")
+            continue
         if field.name not in values and field.default is not dataclasses.MISSING:
             value = field.default
         elif field.name not in values and field.default_factory is not dataclasses.MISSING:
@@ -155,8 +180,8 @@ def list_keys(config: type, values: Mapping[str, Any], prefix: str = "") -> Iter
         yield f"{prefix}{field.name}", hint, value
 
 
-def describe_keys(config: type, prefix: str = "") -> dict[str, str]:
-    """What the class's docstring (numpydoc, section Parameters) says of each key, nested ones included."""
+def describe_keys(config: type, values: Mapping[str, Any] | None = None, prefix: str = "") -> dict[str, str]:
+    """What the class's docstring (numpydoc, section Parameters) says of each key, nested ones and entries included."""
     doc = inspect.cleandoc(config.__doc__ or "")
     section = re.search(r"^Parameters\n-+\n(.*?)(?=^\w[\w ]*\n-+\n|\Z)", doc, re.MULTILINE | re.DOTALL)
     docs: dict[str, str] = {}
@@ -166,18 +191,36 @@ def describe_keys(config: type, prefix: str = "") -> dict[str, str]:
         for name in names.split(","):  # numpydoc lets keys that belong together share an entry
             docs[f"{prefix}{name.strip()}"] = " ".join(line.strip() for line in rest).strip() or kind.strip()
     for name, hint in typing.get_type_hints(config).items():
+        inner = (values or {}).get(name) or {}
         if dataclasses.is_dataclass(hint):
-            docs |= describe_keys(typing.cast(type, hint), f"{prefix}{name}.")
+            docs |= describe_keys(typing.cast(type, hint), inner, f"{prefix}{name}.")
+        entry = entry_class(hint)
+        for key in inner if entry is not None else ():
+            docs |= describe_keys(typing.cast(type, entry), inner[key], f"{prefix}{name}.{key}.")
     return docs
 
 
-def _make(config: type[C], parsed: Any) -> C:
-    hints = typing.get_type_hints(config)
-    made = {}
-    for name, hint in hints.items():
-        nested = dataclasses.is_dataclass(hint)
-        made[name] = _make(typing.cast(type, hint), parsed[name]) if nested else parsed[name]
+def _make(config: type[C], parsed: Any, values: Mapping[str, Any]) -> C:
+    """Make a dataclass of parsed values; `values`, the file's, name the entries of keys that hold entries."""
+    made: dict[str, Any] = {}
+    for name, hint in typing.get_type_hints(config).items():
+        inner, entry = values.get(name) or {}, entry_class(hint)
+        if entry is not None:
+            made[name] = {key: _make_entry(entry, parsed[name][key], inner[key], f"{name}.{key}") for key in inner}
+        elif dataclasses.is_dataclass(hint):
+            made[name] = _make(typing.cast(type, hint), parsed[name], inner)
+        else:
+            made[name] = parsed[name]
     return config(**made)
+
+
+def _make_entry(entry: type[C], parsed: Any, values: Mapping[str, Any], prefix: str) -> C:
+    """Make one of several entries; what its class refuses is named with the entry's name before it."""
+    try:
+        return _make(entry, parsed, values)
+    except InputError as error:
+        field = prefix if error.field is None else f"{prefix}.{error.field}"
+        raise InputError(error.code, error.problem, path=error.path, field=field, hint=error.hint) from None
 
 
 def _brief(value: Any) -> str:
@@ -205,12 +248,12 @@ def _prepare(flags: Sequence[str], hints: Mapping[str, Any]) -> tuple[list[str],
 
     jsonargparse would read a text such as `A cat: asleep` as a mapping.
     """
-    lists = {f"--{key}": typing.get_args(hint)[0] for key, hint in hints.items() if typing.get_origin(hint) is list}
+    lists = {f"--{key}": item for key, hint in hints.items() if (item := _item(hint)) is not None}
     texts = [key for key, hint in hints.items() if hint == dict[str, str]]
     queue, out, entries = list(flags), list[str](), list[tuple[str, str, str]]()
     while queue:
         flag, equals, value = queue.pop(0).partition("=")
-        if flag in lists and not equals and queue and not queue[0].startswith(("[", "--")):
+        if flag in lists and not equals and queue and queue[0] != "null" and not queue[0].startswith(("[", "--")):
             items = []
             while queue and not queue[0].startswith("--"):
                 item = queue.pop(0)
@@ -222,6 +265,15 @@ def _prepare(flags: Sequence[str], hints: Mapping[str, Any]) -> tuple[list[str],
         else:
             out.append(f"{flag}{equals}{value}")
     return out, entries
+
+
+def _item(hint: Any) -> Any:
+    """Return the type of a list's items, also of ``list[int] | None``; None for what is no list."""
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    for option in typing.get_args(hint) if union else (hint,):
+        if typing.get_origin(option) is list:
+            return typing.get_args(option)[0]
+    return None
 
 
 def _refuse(message: str, hints: Mapping[str, Any]) -> InputError:

@@ -21,6 +21,7 @@ was run stands in ``history.jsonl``.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -29,7 +30,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from wernicke.core.errors import InputError
+from wernicke.core.errors import InputError, RunInUseError
 from wernicke.store import files
 from wernicke.store.config import dump_yaml, load_yaml, parse_yaml
 from wernicke.store.files import PathLike
@@ -151,6 +152,33 @@ class RunFolder:
             self.__exit__(None, None, None)
             raise
         return self
+
+    def begin(self, wait_s: float = 30.0) -> None:
+        """Make the folder, or check that it holds this very run, and let go of it: for `wernicke.store.units`.
+
+        Nothing is cleaned up, because other processes, perhaps on other machines, may be writing units.
+
+        Raises
+        ------
+        InputError
+            As on entry.
+        RunInUseError
+            When another process keeps the folder for longer than `wait_s` seconds.
+        """
+        if self._new is None:
+            raise RuntimeError("an existing run has begun already")
+        self._check_place()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        until = time.monotonic() + wait_s
+        while True:
+            try:
+                with FolderLock(self.folder):
+                    self._begin(self._new)
+                return
+            except RunInUseError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
