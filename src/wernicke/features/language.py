@@ -86,8 +86,8 @@ def language_features(
         raise InputError("E-META", "no window holds a text", field="windows")
     model = llm if isinstance(llm, LanguageModel) else load_text_model(llm, device=device, dtype=dtype)
     wanted = choose_layers(layers, model.n_layers)
-    tokens = {text: _tokens(text, model, special_tokens, long_texts) for text in texts}
-    longest = max(sum(keep) for _, keep, _ in tokens.values())
+    tokens = tokenize(texts, model, special_tokens=special_tokens, long_texts=long_texts)
+    longest = longest_text(tokens)
     width = longest if n_tokens is None else int(check_range(n_tokens, "n_tokens", low=longest))
     settings: dict[str, Any] = {
         "layers": wanted, "pool": pool, "special_tokens": special_tokens, "long_texts": long_texts,
@@ -95,10 +95,7 @@ def language_features(
     }  # fmt: skip
 
     def compute(rows: Sequence[tuple[str | None, ...]]) -> dict[str, np.ndarray]:
-        said = list(dict.fromkeys(text for row in rows for text in row if text is not None))
-        states = token_states([tokens[text][:2] for text in said], model, layers=wanted, pool=pool, width=width,
-                              batch_size=batch_size)  # fmt: skip
-        return {name: average_texts(rows, said, values) for name, values in states.items()}
+        return row_states(rows, tokens, model, layers=wanted, pool=pool, width=width, batch_size=batch_size)
 
     code = code_fingerprint(*_CODE)
     prints = [fingerprint(list(row)) for row in windows.texts]
@@ -115,11 +112,53 @@ def language_features(
         "window_s": windows.window_s,
         "annotators": list(windows.annotators),
         "n_empty": windows.n_empty,
-        "n_cut": sum(cut for _, _, cut in tokens.values()),
+        "n_cut": n_cut(tokens),
         "code": code,
         **settings,
     }
     return Features(bands, windows.index, provenance)
+
+
+Tokens = dict[str, tuple[list[int], list[bool], bool]]
+"""By text: its token ids, which of them count, and whether its end was cut off."""
+
+
+def tokenize(texts: Sequence[str], llm: LanguageModel, *, special_tokens: bool, long_texts: str) -> Tokens:
+    """Return the tokens of each text; parameters and errors as in `language_features`."""
+    return {text: _tokens(text, llm, special_tokens, long_texts) for text in texts}
+
+
+def longest_text(tokens: Tokens) -> int:
+    """Return how many tokens count in the longest text: the width of ``pool="flat"``."""
+    return max((sum(keep) for _, keep, _ in tokens.values()), default=1)
+
+
+def n_cut(tokens: Tokens) -> int:
+    """Return how many texts lost their end to the model's context."""
+    return sum(cut for _, _, cut in tokens.values())
+
+
+def row_states(
+    rows: Sequence[tuple[str | None, ...]],
+    tokens: Tokens,
+    llm: LanguageModel,
+    *,
+    layers: Sequence[int],
+    pool: str,
+    width: int,
+    batch_size: int,
+) -> dict[str, np.ndarray]:
+    """Return the mean over annotators of each row's states, float32, zeros where none speaks; nothing is cached.
+
+    Parameters
+    ----------
+    rows : sequence of tuple of (str or None)
+        One text an annotator, all in `tokens`.
+    """
+    said = list(dict.fromkeys(text for row in rows for text in row if text is not None))
+    states = token_states([tokens[text][:2] for text in said], llm, layers=layers, pool=pool, width=width,
+                          batch_size=batch_size)  # fmt: skip
+    return {name: average_texts(rows, said, values) for name, values in states.items()}
 
 
 def token_states(

@@ -31,6 +31,7 @@ def multimodal_features(
     *,
     layers: int | Sequence[int] | Literal["all"],
     index: pd.DataFrame | None = None,
+    pool: Literal["mean", "flat"] = "mean",
     mode: Literal["corrected", "faithful"] = "corrected",
     squeeze: bool = False,
     batch_size: int = 4,
@@ -55,6 +56,8 @@ def multimodal_features(
         Of BridgeTower, into its cross-modal layers.
     index : DataFrame, optional
         `run` and `onset_s` of each picture; default: `stimulus_id`, by key or number.
+    pool : str
+        Of the picture's tokens: their ``"mean"``, or ``"flat"``: side by side. The text's are always averaged.
     mode : str
         ``"corrected"``: special tokens do not count as text, an annotator who says nothing is left out, and a picture
         without any caption has its own half and zeros for the text's. ``"faithful"``, as drama2brain (which also
@@ -69,7 +72,7 @@ def multimodal_features(
     Returns
     -------
     Features
-        Bands ``layer<k>``, float32 (n_pictures, dim_image + dim_text).
+        Bands ``layer<k>``, float32 (n_pictures, dim_image + dim_text); ``"flat"``: n_image * dim_image + dim_text.
 
     Raises
     ------
@@ -77,38 +80,24 @@ def multimodal_features(
         E-SHAPE (captions for another number of pictures), E-META (no text, or one too long for the model), E-CFG,
         E-NONFIN, and what `read_picture` and loading raise.
     """
-    import torch
-
     check_option(mode, ("corrected", "faithful"), "mode")
+    check_option(pool, ("mean", "flat"), "pool")
     check_range(batch_size, "batch_size", low=1)
     names, items = named(pictures, "pictures")
     table = check_index(index, names, len(items), "pictures")
-    texts = _captions(captions, len(items), mode)
+    texts = said_captions(captions, len(items), mode)
     network = (
         model if isinstance(model, VisionLanguageModel) else load_vision_language(model, device=device, dtype=dtype)
     )
-    _check_lengths({text for row in texts for text in row}, network)
+    check_lengths({text for row in texts for text in row}, network)
     wanted = choose_layers(layers, network.n_states - 1)
-    special = mode == "faithful"
-    side = network.side_px if squeeze else None
 
     def compute(some: Sequence[tuple[Any, tuple[str, ...]]]) -> dict[str, np.ndarray]:
-        rows: dict[str, list[np.ndarray]] = {f"layer{k}": [] for k in wanted}
-        for picture, said in some:
-            image = read_picture(picture, squeeze_px=side)
-            pairs = list(said) or [""]
-            total: dict[int, Any] = {}
-            with torch.inference_mode():
-                for start in range(0, len(pairs), batch_size):
-                    batch = pairs[start : start + batch_size]
-                    halves = network.halves(network.inputs([image] * len(batch), batch), special_tokens=special)
-                    for k in wanted:
-                        total[k] = total.get(k, 0) + _both(halves[k], bool(said)).double().sum(0)
-            for k in wanted:
-                rows[f"layer{k}"].append((total[k] / len(pairs)).float().cpu().numpy())
-        return {name: np.array(values) for name, values in rows.items()}
+        return pair_states(some, network, layers=wanted, pool=pool, special_tokens=mode == "faithful", squeeze=squeeze,
+                           batch_size=batch_size)  # fmt: skip
 
-    settings = {"layers": wanted, "mode": mode, "prompt": network.prompt, "dtype": network.dtype, "squeeze": squeeze}
+    settings = {"layers": wanted, "pool": pool, "mode": mode, "prompt": network.prompt, "dtype": network.dtype,
+                "squeeze": squeeze}  # fmt: skip
     code = code_fingerprint(*_CODE)
     pairs = list(zip(items, texts, strict=True))
     prints = [fingerprint({"picture": picture_print(item), "captions": list(said)}) for item, said in pairs]
@@ -124,6 +113,42 @@ def multimodal_features(
         **settings,
     }
     return Features(bands, table, provenance)
+
+
+def pair_states(
+    pairs: Sequence[tuple[Any, Sequence[str]]],
+    network: VisionLanguageModel,
+    *,
+    layers: Sequence[int],
+    pool: str = "mean",
+    special_tokens: bool = False,
+    squeeze: bool = False,
+    batch_size: int = 4,
+) -> dict[str, np.ndarray]:
+    """Return by band the states of each picture with its captions, averaged over these; nothing is cached.
+
+    Parameters
+    ----------
+    pairs : sequence of (picture, captions)
+        Without a caption the text's half is zeros. Other parameters as in `multimodal_features`.
+    """
+    import torch
+
+    side = network.side_px if squeeze else None
+    rows: dict[str, list[np.ndarray]] = {f"layer{k}": [] for k in layers}
+    for picture, said in pairs:
+        image = read_picture(picture, squeeze_px=side)
+        texts = list(said) or [""]
+        total: dict[int, Any] = {}
+        with torch.inference_mode():
+            for start in range(0, len(texts), batch_size):
+                batch = texts[start : start + batch_size]
+                halves = network.halves(network.inputs([image] * len(batch), batch), special_tokens=special_tokens)
+                for k in layers:
+                    total[k] = total.get(k, 0) + _both(halves[k], bool(said), pool).double().sum(0)
+        for k in layers:
+            rows[f"layer{k}"].append((total[k] / len(texts)).float().cpu().numpy())
+    return {name: np.array(values) for name, values in rows.items()}
 
 
 def captions_of_frames(
@@ -146,7 +171,8 @@ def captions_of_frames(
     return [table[row] for row in rows]
 
 
-def _captions(captions: Sequence[Sequence[str | None]], n: int, mode: str) -> list[tuple[str, ...]]:
+def said_captions(captions: Sequence[Sequence[str | None]], n: int, mode: str) -> list[tuple[str, ...]]:
+    """Return what annotators say about each of `n` pictures; in ``faithful`` one who says nothing says ``".."``."""
     if len(captions) != n:
         raise InputError("E-SHAPE", f"found captions for {len(captions)} of {n} pictures", field="captions")
     rows: list[tuple[str, ...]] = []
@@ -158,7 +184,8 @@ def _captions(captions: Sequence[Sequence[str | None]], n: int, mode: str) -> li
     return rows
 
 
-def _check_lengths(texts: set[str], network: VisionLanguageModel) -> None:
+def check_lengths(texts: set[str], network: VisionLanguageModel) -> None:
+    """Refuse a text that is too long for the model (E-META)."""
     limit = network.max_tokens
     if limit is None:
         return
@@ -169,12 +196,15 @@ def _check_lengths(texts: set[str], network: VisionLanguageModel) -> None:
                              hint="shorten it")  # fmt: skip
 
 
-def _both(halves: Halves, spoken: bool) -> Any:
-    """Mean over picture tokens beside the mean over text tokens, (n, dim_image + dim_text), in float32."""
+def _both(halves: Halves, spoken: bool, pool: str) -> Any:
+    """Picture tokens (their mean, or flat) beside the mean over text tokens, in float32."""
     import torch
 
-    image = _masked_mean(halves.image, halves.image_mask)
     text = _masked_mean(halves.text, halves.text_mask)
+    if pool == "flat":
+        image = halves.image.float()[halves.image_mask].reshape(len(text), -1)
+    else:
+        image = _masked_mean(halves.image, halves.image_mask)
     return torch.cat([image, text if spoken else torch.zeros_like(text)], dim=1)
 
 

