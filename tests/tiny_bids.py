@@ -1,4 +1,4 @@
-"""Small BIDS data sets in fMRIPrep's layout, written with nibabel from BIDS's own names: random numbers, no recording."""
+"""Small BIDS data sets in fMRIPrep's layout, written with nibabel by BIDS's names: random numbers, no recording."""
 
 from __future__ import annotations
 

@@ -254,7 +254,6 @@ def load_confounds(
     if not settings.confounds:
         return None, None
     from nilearn.interfaces import fmriprep
-    from nilearn.interfaces.fmriprep.load_confounds_utils import MissingConfoundError
 
     # nilearn asks for a pair of GIFTI files inside a list, one a run.
     given: Any = str(images[0]) if len(images) == 1 else [[str(path) for path in images]]
@@ -267,10 +266,6 @@ def load_confounds(
                 n_compcor="all" if settings.n_compcor is None else settings.n_compcor,
                 fd_threshold=settings.scrub_fd_mm, std_dvars_threshold=settings.scrub_std_dvars,
             )  # fmt: skip
-    except MissingConfoundError as error:
-        names = ", ".join([*error.params, *error.keywords]) or "the columns of this strategy"
-        raise InputError("E-META", f"the confounds lack {names}", path=images[0], field="confounds",
-                         hint="nilearn's load_confounds says what each strategy needs") from None  # fmt: skip
     except (ValueError, KeyError, IndexError, OSError, TypeError) as error:
         raise InputError("E-META", f"nilearn cannot load confounds: {error}", path=images[0],
                          field="confounds") from None  # fmt: skip
