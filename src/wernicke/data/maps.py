@@ -73,7 +73,9 @@ def write_maps(folder: PathLike, columns: Mapping[str, np.ndarray], units: Voxel
     DiskFullError
     """
     folder = Path(folder)
-    arrays = _check_columns(columns, units)
+    if units is not None and (made := [name for name in INDEX if name in columns]):
+        raise InputError("E-META", f"`{made[0]}` is made from `units`", field="columns", hint="leave it out")
+    arrays = check_columns(columns, n_units_of(units))
     plain = {name: values for name, values in arrays.items() if values.ndim == 1}
     n_units = len(next(iter(plain.values())))
     index = _index(units, n_units)
@@ -118,8 +120,8 @@ def read_maps(folder: PathLike) -> tuple[pd.DataFrame, Voxels | Surface | None]:
 # Checks ----------------------------------------------------------------------------------------------------------
 
 
-def _check_columns(columns: Mapping[str, np.ndarray], units: Voxels | Surface | None) -> dict[str, np.ndarray]:
-    n_units = n_units_of(units)
+def check_columns(columns: Mapping[str, np.ndarray], n_units: int | None) -> dict[str, np.ndarray]:
+    """Return columns as arrays if their names can be file names and their lengths agree; raises as `write_maps`."""
     arrays: dict[str, np.ndarray] = {}
     lower: dict[str, str] = {}
     for name, given in columns.items():
@@ -129,8 +131,6 @@ def _check_columns(columns: Mapping[str, np.ndarray], units: Voxels | Surface | 
         if lower.setdefault(name.lower(), name) != name:
             raise InputError("E-META", f"columns {lower[name.lower()]!r} and {name!r} differ by case only, which not "
                              "every file system can hold", field="columns")  # fmt: skip
-        if units is not None and name in INDEX:
-            raise InputError("E-META", f"`{name}` is made from `units`", field="columns", hint="leave it out")
         values = _check_values(np.asarray(given), name)
         n_units = values.shape[-1] if n_units is None else n_units
         if values.shape[-1] != n_units:

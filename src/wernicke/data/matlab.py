@@ -17,7 +17,7 @@ import numpy as np
 
 from wernicke.core.checks import check_file, check_finite
 from wernicke.core.errors import InputError
-from wernicke.data.matlab5 import read_mat5
+from wernicke.data.matlab5 import read_mat5, read_mat5_struct
 from wernicke.store.files import describe_start
 
 MAX_BYTES = 64 * 2**30
@@ -38,6 +38,15 @@ def mat_shape(path: str | os.PathLike[str], key: str) -> tuple[int, ...]:
         with _opened(path, key) as data:
             return _squeezed(data.shape)
     return _squeezed(read_mat5(path, key).shape)
+
+
+def hdf5_names(path: str | os.PathLike[str]) -> set[str]:
+    """Return the names at the top of an HDF5 file (a .mat of version 7.3 is one); raises what `read_mat` raises."""
+    path = check_file(path)
+    if not _is_hdf5(path):
+        raise InputError("E-FMT", "a .mat file of an older version, expected HDF5", path=path)
+    with _opened_file(path) as (_, names):
+        return names
 
 
 def read_mat(path: str | os.PathLike[str], key: str, *, columns: np.ndarray | None = None) -> np.ndarray:
@@ -79,6 +88,21 @@ def read_mat(path: str | os.PathLike[str], key: str, *, columns: np.ndarray | No
     return check_finite(values, key, path)
 
 
+def read_mat_struct(path: str | os.PathLike[str], key: str) -> dict[str, Any]:
+    """Read one 1 x 1 structure of a .mat file up to version 7: see `wernicke.data.matlab5.read_mat5_struct`.
+
+    Raises
+    ------
+    InputError
+        As `read_mat`; E-FMT for version 7.3.
+    """
+    path = check_file(path)
+    if _is_hdf5(path):
+        raise InputError("E-FMT", "a structure in a MATLAB 7.3 file, expected an older version", path=path, field=key,
+                         hint="in MATLAB: save(file, '-v7', ...)")  # fmt: skip
+    return read_mat5_struct(path, key)
+
+
 def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(n for n in shape if n != 1) or (1,)
 
@@ -100,8 +124,8 @@ def _is_hdf5(path: Path) -> bool:
 
 
 @contextmanager
-def _opened(path: Path, key: str) -> Iterator[Any]:
-    """Yield the data set `key` of an HDF5 file that was found safe."""
+def _opened_file(path: Path) -> Iterator[tuple[Any, set[str]]]:
+    """Yield an HDF5 file in which no link leaves the file, and the names at its top."""
     import h5py
 
     try:
@@ -112,6 +136,20 @@ def _opened(path: Path, key: str) -> Iterator[Any]:
     with file:
         try:
             names = _walk(file, path)
+        except InputError:
+            raise
+        except _FAULTS as error:
+            raise InputError("E-HDR", f"the file's structure cannot be read: {error}", path=path) from None
+        yield file, names
+
+
+@contextmanager
+def _opened(path: Path, key: str) -> Iterator[Any]:
+    """Yield the data set `key` of an HDF5 file that was found safe."""
+    import h5py
+
+    with _opened_file(path) as (file, names):
+        try:
             if key not in names:
                 raise InputError("E-META", f"found variables {', '.join(sorted(names)[:12]) or 'none'}, expected {key}",
                                  path=path, field=key)  # fmt: skip
@@ -170,8 +208,8 @@ def _check_dataset(data: Any, path: Path, key: str) -> None:
         if made.get_filter(i)[0] not in known:
             refuse("E-UNSAFE", f"needs the filter number {made.get_filter(i)[0]}, which is code from elsewhere",
                    "h5repack the file with gzip")  # fmt: skip
-    if data.dtype.kind not in "fiu" or "MATLAB_sparse" in data.attrs:
-        refuse("E-FMT", f"found {'a sparse array' if data.dtype.kind in 'fiu' else data.dtype}, expected real numbers")
+    if data.dtype.kind not in "fiub" or "MATLAB_sparse" in data.attrs:
+        refuse("E-FMT", f"found {'a sparse array' if data.dtype.kind in 'fiub' else data.dtype}, expected real numbers")
 
 
 def _check_size(data: Any, path: Path, key: str) -> None:

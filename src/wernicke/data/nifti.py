@@ -118,7 +118,7 @@ def read_mask(path: str | os.PathLike[str], like: NiftiHeader | None = None) -> 
             raise InputError(
                 "E-META", f"the affine differs from {like.path.name} by up to {off_mm:.3g}", path=header.path, hint=hint
             )
-    values = check_finite(_load(header), "mask", path=header.path)
+    values = check_finite(read_values(header), "mask", path=header.path)
     mask = values > 0
     if not mask.any():
         raise InputError("E-META", "the mask is empty: no voxel is above 0", path=header.path)
@@ -137,7 +137,7 @@ def read_series(header: NiftiHeader, voxels: Voxels) -> np.ndarray:
         raise InputError("E-SHAPE", f"found shape {header.shape}, expected 4-D (x, y, z, volumes)", path=header.path)
     if header.shape[:3] != voxels.mask.shape:
         raise InputError("E-SHAPE", f"found {header.shape[:3]}, the mask has {voxels.mask.shape}", path=header.path)
-    values = np.ascontiguousarray(_load(header)[voxels.mask].T, dtype=np.float32)
+    values = np.ascontiguousarray(read_values(header)[voxels.mask].T, dtype=np.float32)
     check_finite(values, "voxels inside the mask", path=header.path)
     n_constant = int(constant_voxels(values).sum())
     if n_constant == values.shape[1]:
@@ -314,7 +314,8 @@ def _with_affine(path: Path, fields: dict) -> NiftiHeader:
     return NiftiHeader(path, fields["shape"], affine, fields["tr_s"])
 
 
-def _load(header: NiftiHeader) -> np.ndarray:
+def read_values(header: NiftiHeader) -> np.ndarray:
+    """Return an image's scaled values, of the header's shape."""
     import nibabel
 
     image: Any = nibabel.load(header.path)
