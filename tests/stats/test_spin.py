@@ -18,7 +18,7 @@ def smooth_map(rng, sphere, scale=0.5):
     """A stationary random field on each sphere: many random plane waves; about `scale` radians wide."""
     parts = []
     for points in sphere:
-        waves, phases = rng.standard_normal((300, 3)) / scale, rng.uniform(0, 2 * np.pi, 300)
+        waves, phases = rng.standard_normal((100, 3)) / scale, rng.uniform(0, 2 * np.pi, 100)
         parts.append(np.cos(points @ waves.T + phases).sum(axis=1))
     return np.concatenate(parts)
 

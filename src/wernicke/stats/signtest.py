@@ -12,7 +12,8 @@ from wernicke.core.checks import check_finite, check_range
 from wernicke.core.errors import InputError
 from wernicke.core.seeds import derive_rng
 
-_ENUMERATED_SUBJECTS = 12
+#: Up to this many subjects every pattern of signs is used.
+ENUMERATED_SUBJECTS = 12
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def sign_flip_test(differences: Any, *, n_permutations: int = 4999, seed: int = 
     scale = np.sqrt((table**2).mean(axis=0))
     table = table / np.where(scale > 0, scale, 1.0)
     observed = table.mean(axis=0)
-    if n_subjects <= _ENUMERATED_SUBJECTS:
+    if n_subjects <= ENUMERATED_SUBJECTS:
         bits = (np.arange(2**n_subjects)[:, None] >> np.arange(n_subjects)) & 1
         extra = 0
     else:
