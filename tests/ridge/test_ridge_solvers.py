@@ -311,3 +311,48 @@ def test_scores_equal_himalayas(score, ndim):
     else:
         want = getattr(himalaya.scoring, score)(Y, prediction)
     np.testing.assert_allclose(getattr(ours, score)(Y, prediction), want, atol=1e-12)
+
+
+@pytest.mark.parametrize("spectrum", ["power law", "duplicated columns", "low rank", "bands apart"])
+@pytest.mark.parametrize("n_features", [3, 130, 400])
+def test_eigendecompositions_in_parts_equal_lapacks(spectrum, n_features, monkeypatch):
+    import torch
+
+    import wernicke.ridge.eigen as eigen
+
+    monkeypatch.setattr(eigen, "SMALL", 0)
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((2 * n_features, n_features)) / np.arange(1, n_features + 1)
+    if spectrum == "duplicated columns":
+        X[:, n_features // 2 :] = X[:, : n_features - n_features // 2]
+    elif spectrum == "low rank":
+        X = X[:, :2] @ rng.standard_normal((2, n_features))
+    elif spectrum == "bands apart":
+        X[:, 1:] *= 1e-4
+        X[:, 0] = 0
+    gram = X.T @ X
+    want = np.linalg.eigvalsh(gram)
+    for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 1e-5)):
+        values, vectors = eigen.eigh64(torch.from_numpy(gram), dtype)
+        assert vectors.dtype == dtype
+        basis = vectors.double().numpy()
+        np.testing.assert_allclose(values, want, atol=1e-12 * want[-1])
+        np.testing.assert_allclose(basis.T @ basis, np.eye(n_features), atol=tolerance)
+        np.testing.assert_allclose(basis * values.numpy() @ basis.T, gram, atol=tolerance * want[-1])
+
+
+@pytest.mark.parametrize(("n", "p"), [(400, 300), (300, 500)])
+@pytest.mark.parametrize("share", [1e-8, 1e-6, 1e-3])
+def test_small_alphas_agree_with_float64(n, p, share, monkeypatch):
+    import wernicke.ridge.eigen as eigen
+
+    monkeypatch.setattr(eigen, "SMALL", 100)
+    X, Y = simulate(n, p, 60)
+    alpha = [share * float(np.linalg.norm(X.astype(np.float64), 2)) ** 2]
+    settings = {"cv": 4, "score_func": ours.correlation_score, "exhaustive": True, "warn": False}
+    want = ours.solve_ridge_cv(X.astype(np.float64), Y.astype(np.float64), alpha, **settings)
+    found = ours.solve_ridge_cv(X, Y, alpha, **settings)
+    np.testing.assert_allclose(found.cv_scores, want.cv_scores, atol=2e-4)
+    prediction, reference = X.astype(np.float64) @ found.coef, X.astype(np.float64) @ want.coef
+    error = np.linalg.norm(prediction - reference, axis=0) / np.linalg.norm(reference, axis=0)
+    assert error.max() < 1e-3

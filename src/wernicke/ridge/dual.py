@@ -8,7 +8,9 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from wernicke.ridge.basis import FoldBasis, eigh64, gram64
+from wernicke.ridge.arrays import product
+from wernicke.ridge.basis import FoldBasis, gram64
+from wernicke.ridge.eigen import eigh64
 from wernicke.ridge.folds import Fold, as_rows
 
 
@@ -57,10 +59,11 @@ class DualSide:
             outer = outer - mean
             outer = outer - outer.mean(1, keepdim=True)
         eigenvalues, vectors = eigh64(inner)
-        basis = vectors.to(self.dtype)
-        factor = outer.to(self.dtype) @ basis
+        # In float32 what small eigenvalues give to predictions would be lost in the rounding of what large ones give.
+        factor = product(outer, vectors)
         mean = factor.mean(0)
-        return FoldBasis(eigenvalues, basis, factor - mean, None, mean, None, len(fold.train), len(fold.test))
+        basis, factor, mean = (part.to(self.dtype) for part in (vectors, factor - mean, mean))
+        return FoldBasis(eigenvalues, basis, factor, None, mean, None, len(fold.train), len(fold.test))
 
     def targets(self, Y: torch.Tensor) -> DualTargets:
         """Hold a tile of responses (n_samples, n_targets)."""
@@ -71,9 +74,9 @@ class DualSide:
         assert basis.test_factor is not None
         train, test = self.rows[k]
         responses = tile.responses[test]
-        w = responses.T @ basis.test_factor
+        w = product(responses.T, basis.test_factor)
         w.addr_(responses.sum(0), basis.test_mean)
-        return tile.responses[train].T @ basis.vectors, w
+        return product(tile.responses[train].T, basis.vectors), w
 
     def refit_basis(self, gamma: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return, over all samples, eigenvalues, the basis of the responses and the basis of the weights.
@@ -82,7 +85,9 @@ class DualSide:
         """
         eigenvalues, vectors = eigh64(self.kernel(gamma))
         inside = vectors.to(self.dtype)
-        outside = self.X.T @ inside
+        outside = torch.cat(
+            [product(part.T.to(torch.float64), vectors).to(self.dtype) for part in self.X.split(1024, 1)]
+        )
         for band, weight in zip(self.bands, gamma, strict=True):
             outside[band] *= float(weight)
         return eigenvalues, inside, outside

@@ -8,7 +8,9 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from wernicke.ridge.basis import FoldBasis, eigh64, gram64
+from wernicke.ridge.arrays import product
+from wernicke.ridge.basis import FoldBasis, gram64
+from wernicke.ridge.eigen import eigh64
 from wernicke.ridge.folds import Fold, as_rows, is_partition
 
 
@@ -88,19 +90,21 @@ class PrimalSide:
         weights = torch.as_tensor(np.sqrt(gamma), dtype=torch.float64, device=self.X.device)
         return weights[self.band_of]
 
-    def _decompose(self, gram: torch.Tensor, scale: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _decompose(
+        self, gram: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return eigenvalues of the rescaled Gram matrix, and its eigenvectors with the scale multiplied in.
 
         Bands of weight 0 are left out of the decomposition: a sub-model costs what its own features cost.
         """
         if bool((scale > 0).all()):
-            eigenvalues, vectors = eigh64(gram * torch.outer(scale, scale))
-            return eigenvalues, vectors.mul_(scale[:, None])
+            eigenvalues, vectors = eigh64(gram * torch.outer(scale, scale), dtype)
+            return eigenvalues, vectors.mul_(scale[:, None].to(dtype))
         active = scale.nonzero()[:, 0]
         part = scale[active]
-        eigenvalues, inner = eigh64(gram[active][:, active] * torch.outer(part, part))
-        vectors = torch.zeros((self.n_features, len(active)), dtype=torch.float64, device=gram.device)
-        vectors[active] = inner * part[:, None]
+        eigenvalues, inner = eigh64(gram[active][:, active] * torch.outer(part, part), dtype)
+        vectors = torch.zeros((self.n_features, len(active)), dtype=dtype, device=gram.device)
+        vectors[active] = inner * part[:, None].to(dtype)
         return eigenvalues, vectors
 
     def fold_basis(self, k: int, gamma: np.ndarray) -> FoldBasis:
@@ -112,20 +116,20 @@ class PrimalSide:
         train_sum = self.sum - self.test_sums[k] if direct is None else self.X[train_rows].sum(0, dtype=torch.float64)
         if self.fit_intercept:
             gram -= torch.outer(train_sum, train_sum) / n_train
-        eigenvalues, vectors = self._decompose(gram, scale)
-        loadings = vectors.to(self.X.dtype)
+        eigenvalues, loadings = self._decompose(gram, scale, self.dtype)
         test_mean = self.test_sums[k] / n_test
         factor = test_gram = None
         if self.by_factor[k]:
-            factor = (self.X[test_rows] - test_mean.to(self.X.dtype)) @ loadings
+            factor = product(self.X[test_rows] - test_mean.to(self.dtype), loadings)
         else:
             centred = self.test_grams[k] - n_test * torch.outer(test_mean, test_mean)
-            test_gram = loadings.T @ (centred.to(self.X.dtype) @ loadings)
-        train_mean = train_sum / n_train @ vectors if self.fit_intercept else None
-        test_mean = test_mean @ vectors if train_mean is None else test_mean @ vectors - train_mean
+            test_gram = product(loadings.T, product(centred.to(self.dtype), loadings))
+        means = torch.stack([test_mean, train_sum / n_train]) @ loadings.to(torch.float64)
+        train_mean = means[1] if self.fit_intercept else None
+        test_mean = means[0] if train_mean is None else means[0] - train_mean
         return FoldBasis(
-            eigenvalues, loadings, factor, test_gram, test_mean.to(self.X.dtype),
-            None if train_mean is None else train_mean.to(self.X.dtype), n_train, n_test,
+            eigenvalues, loadings, factor, test_gram, test_mean.to(self.dtype),
+            None if train_mean is None else train_mean.to(self.dtype), n_train, n_test,
         )  # fmt: skip
 
     def targets(self, Y: torch.Tensor) -> PrimalTargets:
@@ -133,26 +137,28 @@ class PrimalSide:
         fold_cross: list[torch.Tensor | None] = []
         train_cross: list[torch.Tensor | None] = []
         for k, (train, test) in enumerate(self.rows):
-            fold_cross.append(None if self.by_factor[k] else Y[test].T @ self.X[test])
-            train_cross.append(None if self.folds[k].complementary else Y[train].T @ self.X[train])
+            fold_cross.append(None if self.by_factor[k] else product(Y[test].T, self.X[test]))
+            train_cross.append(None if self.folds[k].complementary else product(Y[train].T, self.X[train]))
         known = [part for part in fold_cross if part is not None]
         from_folds = self.partition and len(known) == len(self.folds)
-        return PrimalTargets(Y, sum_of(known) if from_folds else Y.T @ self.X, fold_cross, train_cross)
+        return PrimalTargets(Y, sum_of(known) if from_folds else product(Y.T, self.X), fold_cross, train_cross)
 
     def project(self, basis: FoldBasis, k: int, tile: PrimalTargets) -> tuple[torch.Tensor, torch.Tensor]:
         """Return z and w, each (n_targets, rank): training and (uncentred) test cross products in the eigenbasis."""
         part, direct = tile.fold_cross[k], tile.train_cross[k]
         if part is not None:
-            w = part @ basis.vectors
-            z = (tile.cross - part if direct is None else direct) @ basis.vectors
+            w = product(part, basis.vectors)
+            z = product(tile.cross - part if direct is None else direct, basis.vectors)
             return z, w
         assert basis.test_factor is not None
         # w = Y.T T costs n_test, not n_features, per target and component; and z = total - w in this basis.
         test = tile.responses[self.rows[k][1]]
         raw_mean = basis.test_mean if basis.train_mean is None else basis.test_mean + basis.train_mean
-        w = test.T @ basis.test_factor
+        w = product(test.T, basis.test_factor)
         w.addr_(test.sum(0), raw_mean)
-        z = tile.cross @ basis.vectors - w if direct is None else direct @ basis.vectors
+        z = product(tile.cross if direct is None else direct, basis.vectors)
+        if direct is None:
+            z -= w
         return z, w
 
     def refit_basis(self, gamma: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -160,7 +166,7 @@ class PrimalSide:
 
         ``weights = outside @ (z / (eigenvalues + alpha))``, ``z = (cross @ inside).T``.
         """
-        eigenvalues, vectors = self._decompose(self.gram, self.scale(gamma))
+        eigenvalues, vectors = self._decompose(self.gram, self.scale(gamma), torch.float64)
         loadings = vectors.to(self.dtype)
         return eigenvalues, loadings, loadings
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from wernicke.ridge.arrays import give_back
+from wernicke.ridge.arrays import give_back, product
 from wernicke.ridge.basis import ALPHA_FLOOR, FoldBasis
 from wernicke.ridge.dual import DualSide
 from wernicke.ridge.folds import Fold, as_rows
@@ -220,7 +220,7 @@ def fit_weights(cache: BasisCache, tiles: list[Tile], choice: Choice, gammas: np
             alphas = choice.alpha[tile.columns][members]
             n_floored += int((alphas < floor).sum())
             cross = cache.side.refit_cross(tile.cross)
-            z = (cross if len(members) == len(cross) else cross[members]) @ inside
+            z = product(cross if len(members) == len(cross) else cross[members], inside)
             z /= eigenvalues.to(z.dtype) + alphas.clamp(min=floor).to(z.dtype)[:, None]
-            coef[:, tile.columns.start + members] = outside @ z.T
+            coef[:, tile.columns.start + members] = product(outside, z.T)
     return n_floored
