@@ -76,9 +76,8 @@ class ModelFolder:
         check_option(modality, MODALITIES, "modality")
         check_option(dtype, DTYPES, "save_as")
         for name, field in ((hparams, "hparams"), (model, "models")):
-            if not _PART.fullmatch(name) or "layer" in model:
-                raise InputError("E-CFG", f"found {name!r}, expected letters, digits and _.+- (without `layer`)",
-                                 field=field)  # fmt: skip
+            if not _PART.fullmatch(name):
+                raise InputError("E-CFG", f"found {name!r}, expected letters, digits and _.+-", field=field)
         self.folder = Path(root) / modality / hparams / model
         self.settings = {**settings, "saved_as": dtype}
         self._facts = {**facts, "modality": modality, "hparams": hparams, "model": model}
@@ -120,9 +119,11 @@ class ModelFolder:
                 raise InputError("E-CFG", f"holds features of other settings: {shorten(differences)}", path=self.folder,
                                  hint="nothing was changed; choose another --out")  # fmt: skip
             self._files = record["files"]
-        foreign = sorted(set(self._there()) - set(self._files))
-        # A process that was killed between a file and its line in the record leaves a file that only looks foreign.
-        if foreign and not path.is_file():
+            ours = {*self._files, *record.get("writing", [])}  # a killed process left the latter, in the record or not
+        else:
+            ours = set()
+        foreign = sorted(set(self._there()) - ours)
+        if foreign:
             raise InputError("E-CFG", f"holds features that wernicke did not write ({foreign[0]})", path=self.folder,
                              hint="nothing was changed; choose another --out")  # fmt: skip
         self._write_record()
@@ -179,6 +180,8 @@ class ModelFolder:
         DiskFullError
         """
         arrays: dict[str, np.ndarray] = {}
+        names = [f"{layer}/{run}.npy" for layer in layers]
+        self._write_record(writing=names)
         at = 0
         with ExitStack() as stack:
             for part in parts:
@@ -195,14 +198,13 @@ class ModelFolder:
                                  hint="are all of the film's seconds there?")  # fmt: skip
             for array in arrays.values():
                 array.flush()  # type: ignore[attr-defined]
-        for layer in layers:
-            name = f"{layer}/{run}.npy"
+        for name in names:
             self._files[name] = {**describe_file(self.folder / name), "content": content, "code": self._code}
         self._write_record()
 
     def _open(self, stack: ExitStack, run: str, widths: Mapping[str, int], n_rows: int) -> dict[str, np.ndarray]:
         check_free_space(self.folder, sum(widths.values()) * n_rows * self._dtype.itemsize)
-        arrays = {}
+        arrays: dict[str, np.ndarray] = {}
         for layer, width in widths.items():
             path = stack.enter_context(atomic_path(self.folder / layer / f"{run}.npy"))
             arrays[layer] = np.lib.format.open_memmap(path, "w+", self._dtype, (n_rows, width))
@@ -215,9 +217,9 @@ class ModelFolder:
                              field="save_as", hint="set save_as to float32")  # fmt: skip
         return values.astype(self._dtype)
 
-    def _write_record(self) -> None:
+    def _write_record(self, writing: Sequence[str] = ()) -> None:
         record = {"schema": SCHEMA, "wernicke": wernicke_version(), "settings": self.settings, **self._facts,
-                  "environment": describe_environment(), "files": self._files}  # fmt: skip
+                  "environment": describe_environment(), "files": self._files, "writing": list(writing)}  # fmt: skip
         write_json(self.folder / RECORD, record)
 
     def verify(self) -> list[str]:
