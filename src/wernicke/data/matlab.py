@@ -35,7 +35,7 @@ def mat_shape(path: str | os.PathLike[str], key: str) -> tuple[int, ...]:
     """Return an array's shape as `read_mat` would give it, from the header alone; raises what `read_mat` raises."""
     path = check_file(path)
     if _is_hdf5(path):
-        with _opened(path, key) as data:
+        with open_hdf5(path, key) as data:
             return _squeezed(data.shape)
     return _squeezed(read_mat5(path, key).shape)
 
@@ -78,7 +78,7 @@ def read_mat(path: str | os.PathLike[str], key: str, *, columns: np.ndarray | No
         values = read_mat5(path, key)
         values = values.reshape(_squeezed(values.shape))
         return check_finite(values if columns is None else _pick(values, columns, path, key), key, path)
-    with _opened(path, key) as data:
+    with open_hdf5(path, key) as data:
         try:
             values = data[()].reshape(_squeezed(data.shape)) if columns is None else _pick_hdf5(data, columns, path)
         except InputError:
@@ -144,13 +144,22 @@ def _opened_file(path: Path) -> Iterator[tuple[Any, set[str]]]:
 
 
 @contextmanager
-def _opened(path: Path, key: str) -> Iterator[Any]:
-    """Yield the data set `key` of an HDF5 file that was found safe."""
+def open_hdf5(path: Path, key: str | None) -> Iterator[Any]:
+    """Yield the data set `key` of an HDF5 file that was found safe, or the only one at its top; raises as `read_mat`.
+
+    A key may name a group on the way, as in ``subject/responses``.
+    """
     import h5py
 
     with _opened_file(path) as (file, names):
         try:
-            if key not in names:
+            if key is None:
+                arrays = sorted(name for name in names if isinstance(file[name], h5py.Dataset))
+                if len(arrays) != 1:
+                    raise InputError("E-META", f"found arrays {', '.join(arrays[:12]) or 'none'}, expected one",
+                                     path=path, field="key", hint="name the array that is meant")  # fmt: skip
+                key = arrays[0]
+            if key not in file:
                 raise InputError("E-META", f"found variables {', '.join(sorted(names)[:12]) or 'none'}, expected {key}",
                                  path=path, field=key)  # fmt: skip
             data = file[key]

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from wernicke.core.checks import check_file
 from wernicke.core.errors import InputError
+from wernicke.data.matlab import open_hdf5
+from wernicke.data.zarr_arrays import open_zarr
 from wernicke.store.files import read_npy
 
 _HDF5 = {".h5", ".hdf5", ".hdf", ".hf5", ".mat"}
@@ -33,7 +39,7 @@ class ResponseFile:
     @property
     def shape(self) -> tuple[int, int]:
         """(n_samples, n_targets)"""
-        with _Opened(self) as array:
+        with _opened(self) as array:
             if len(array.shape) != 2 or 0 in array.shape:
                 raise InputError(
                     "E-SHAPE", f"found shape {tuple(array.shape)}, expected (n_samples, n_targets)", path=self.path,
@@ -45,66 +51,45 @@ class ResponseFile:
 
     def read(self, columns: slice) -> np.ndarray:
         """Return some targets, (n_samples, n_columns). The file is opened anew, so that no mapped page is kept."""
-        with _Opened(self) as array:
-            return np.ascontiguousarray(array[:, columns])
+        with _opened(self) as array:
+            try:
+                return np.ascontiguousarray(array[:, columns])
+            except (OSError, RuntimeError, ValueError) as error:
+                raise InputError(
+                    "E-TRUNC", f"targets {columns.start} to {columns.stop} cannot be read: {error}", path=self.path,
+                    field=self.key,
+                ) from None  # fmt: skip
 
     def sample(self) -> str:
         """Return a fingerprint of the shape, dtype and five rows spread over the file: cheap, and enough to notice
         that a resumed job was given other data."""
         n_samples, n_targets = self.shape
-        with _Opened(self) as array:
+        with _opened(self) as array:
             digest = hashlib.sha256(f"{n_samples} {n_targets} {np.dtype(array.dtype).str}".encode())
             for row in np.linspace(0, n_samples - 1, 5).astype(int).tolist():
                 digest.update(np.ascontiguousarray(array[row]).tobytes())
         return digest.hexdigest()
 
 
-class _Opened:
-    """Context manager that gives the file's array, whatever its format."""
-
-    def __init__(self, source: ResponseFile) -> None:
-        self.source = source
-        self.file: Any = None
-
-    def __enter__(self) -> Any:
-        path, suffix = Path(self.source.path), Path(self.source.path).suffix.lower()
-        if suffix == ".npy":
-            return read_npy(path, mmap=True)
-        if not path.exists():
-            raise InputError("E-REF", "no such file", path=path)
-        if suffix == ".zarr":
-            zarr = _library("zarr", path)
-            node = zarr.open(str(path), mode="r")
-            return node if hasattr(node, "shape") else self._member(node, lambda name: hasattr(node[name], "shape"))
-        if suffix in _HDF5:
-            h5py = _library("h5py", path)
-            try:
-                self.file = h5py.File(path, "r")
-            except OSError as error:
-                raise InputError("E-FMT", f"not an HDF5 file: {error}", path=path) from None
-            return self._member(self.file, lambda name: hasattr(self.file[name], "shape"))
+@contextmanager
+def _opened(source: ResponseFile) -> Iterator[Any]:
+    """Give the file's array, whatever its format, after checking that reading it touches nothing else."""
+    path = Path(source.path)
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        yield read_npy(path, mmap=True)
+    elif suffix == ".zarr":
+        _need("zarr", path)
+        yield open_zarr(path, source.key)
+    elif suffix in _HDF5:
+        _need("h5py", path)
+        with open_hdf5(check_file(path), source.key) as array:
+            yield array
+    else:
         raise InputError("E-FMT", f"unknown kind of file `{suffix}`, expected .npy, .zarr or HDF5", path=path)
 
-    def _member(self, group: Any, is_array: Any) -> Any:
-        names = sorted(name for name in group if is_array(name))
-        key = self.source.key if self.source.key is not None else names[0] if len(names) == 1 else None
-        if key is None or key not in group:
-            raise InputError(
-                "E-META", f"found arrays {', '.join(names) or 'none'}, expected " + (f"`{key}`" if key else "one key"),
-                path=self.source.path, field="key", hint="name the array of responses",
-            )  # fmt: skip
-        return group[key]
 
-    def __exit__(self, *args: object) -> None:
-        if self.file is not None:
-            self.file.close()
-
-
-def _library(name: str, path: Path) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
+def _need(name: str, path: Path) -> None:
+    if importlib.util.find_spec(name) is None:
         raise InputError("E-REF", f"reading this file needs the package `{name}`", path=path,
-                         hint=f"pip install {name}") from error  # fmt: skip
+                         hint=f"pip install {name}")  # fmt: skip
