@@ -141,26 +141,6 @@ def correlation_ceiling(single: Any, n_averaged: float = 1) -> np.ndarray:
     return np.sqrt(np.minimum(spearman_brown(single, n_averaged), 1.0))
 
 
-def normalise_by_ceiling(r: Any, single: Any, single_se: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Correlation over its single-repeat ceiling, and how far the ceiling's own uncertainty moves that ratio.
-
-    Parameters
-    ----------
-    r : array-like, shape (n_voxels,)
-        Correlation with single-repeat responses.
-    single, single_se : array-like, shape (n_voxels,)
-        Reliability of a single repeat and its standard error.
-
-    Returns
-    -------
-    normalised, se : numpy.ndarray, shape (n_voxels,)
-        `se` holds the ceiling's part only (delta method), not that of r. NaN where there is no ceiling.
-    """
-    single = np.asarray(single, dtype=np.float64)
-    normalised = np.asarray(r) / correlation_ceiling(single)
-    return normalised, np.abs(normalised) * np.asarray(single_se) / (2.0 * np.where(single > 0, single, np.nan))
-
-
 def repeat_jackknife_se(repeats: Any, estimator: Callable[[np.ndarray], np.ndarray] = explainable_variance) -> Any:
     """Standard error of `estimator` over repeats, leaving out one at a time; at least 3 repeats.
 
@@ -174,6 +154,27 @@ def repeat_jackknife_se(repeats: Any, estimator: Callable[[np.ndarray], np.ndarr
     if repeats.shape[0] < 3:
         raise InputError("E-META", "found 2 repeats, expected at least 3 for a standard error", field="repeats")
     return _jackknife(np.stack([estimator(np.delete(repeats, i, axis=0)) for i in range(repeats.shape[0])]))
+
+
+def sample_jackknife_se(
+    repeats: Any, estimator: Callable[[np.ndarray], np.ndarray] = explainable_variance, *, n_blocks: int = 20
+) -> np.ndarray:
+    """Standard error of `estimator` over samples, leaving out one of `n_blocks` stretches at a time.
+
+    For two or three repeats, where leaving repeats out says little. Stretches should be longer than the series
+    remember (three autocorrelation times).
+
+    Parameters
+    ----------
+    repeats : array-like, shape (n_repeats, n_samples, n_voxels)
+    estimator : callable
+        Takes such an array with fewer samples, returns (n_voxels,).
+    n_blocks : int
+    """
+    repeats = _check_repeats(repeats, "repeats")
+    check_range(n_blocks, "n_blocks", low=5, high=repeats.shape[1] // 2)
+    parts = np.array_split(np.arange(repeats.shape[1]), n_blocks)
+    return _jackknife(np.stack([estimator(np.delete(repeats, part, axis=1)) for part in parts]))
 
 
 def noise_ceiling_snr(betas: Any, stimuli: Sequence[Any] | np.ndarray) -> np.ndarray:
