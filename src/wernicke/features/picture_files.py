@@ -21,7 +21,7 @@ MAX_PIXELS = 50_000_000
 _MAX_BYTES = 256 * 2**20
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
 
 
 def read_picture(picture: Any, *, squeeze_px: int | None = None) -> Any:
@@ -140,7 +140,7 @@ def film_frames(
     """
     check_range(fps, "fps", low=1)
     folder = check_folder(folder)
-    files = sorted((p for p in folder.iterdir() if p.suffix.lower() in _ENDINGS), key=_by_number)
+    files = sorted((p for p in folder.iterdir() if p.suffix.lower() in ENDINGS), key=_by_number)
     if len(files) < fps:
         raise InputError("E-META", f"found {len(files)} pictures, expected at least a second of {fps:g} frames",
                          path=folder)  # fmt: skip

@@ -64,7 +64,7 @@ def in_pieces(
             if cache:
                 inputs = {"items": fingerprint(list(prints[part])), "model": model}
                 key = cache_key(name.replace(" ", "-"), config=config, inputs=inputs, code=code)
-                rows = Cache().fetch(key, fresh, mmap=True)
+                rows = Cache().fetch(key, fresh)
             else:
                 rows = fresh()
             for band, values in rows.items():

@@ -1,0 +1,322 @@
+"""Features of anybody's stimuli: timed texts, pictures, sound, films, films with texts -> bands with an index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from wernicke.core.checks import check_range
+from wernicke.core.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from wernicke.core.features import Features
+    from wernicke.core.study import Events
+
+CODE = ("wernicke.features", "wernicke.pretrained", "wernicke.data.transcripts", "wernicke.recipes.features_any")
+_NEEDS = {"captions": ("events",), "transcript": ("events",), "words": ("events",), "pictures": ("pictures", "films"),
+          "sound": ("sounds", "films"), "pairs": ("films",)}  # fmt: skip
+_CHUNK_S = 32
+
+
+@dataclass(frozen=True)
+class Stimuli:
+    """Where the stimuli are.
+
+    Parameters
+    ----------
+    events : path, optional
+        Timed texts: a .tsv, .csv or .TextGrid file, or a folder with one a run.
+    text : str, optional
+        The column, or tier, that holds the text.
+    pictures : path, optional
+        A folder of pictures; their names are the stimuli's ids.
+    sounds : path, optional
+        A folder of sound or video files, one a run.
+    films : path, optional
+        A folder of video files, one a run.
+    """
+
+    events: Path | None = None
+    text: str | None = None
+    pictures: Path | None = None
+    sounds: Path | None = None
+    films: Path | None = None
+
+
+@dataclass(frozen=True)
+class Config:
+    """Features of your own stimuli.
+
+    Parameters
+    ----------
+    kind : {"captions", "transcript", "words", "pictures", "sound", "pairs"}
+        captions: the texts that hold in each window, joined by commas. transcript: the words that begin in each window,
+        joined by blanks. words: a row a word, in its left context. pictures: of a folder, or the first and middle
+        picture of each second of films. pairs: those pictures with the texts that hold.
+    data : Stimuli
+    model : str
+        A hub id, a folder, `smollm2`, `untrained:MODEL`, `efficientnet-lite0`, or a file of word vectors.
+    layers : list of int
+        As transformers counts them, 0 being the embedding output; none named: all.
+    window_s : float
+        Seconds that a row looks back on, its own included; words: seconds of left context.
+    step_s : float
+        Captions, transcript and sound: seconds from row to row.
+    pool : {"mean", "last", "first", "flat"}
+        Over tokens, places or times; not every kind has every one.
+    special_tokens : bool
+        Whether tokens such as [CLS] count.
+    squeeze : bool
+        Squeeze the whole picture into the model's square, or let its preprocessing crop the sides.
+    tr_s : float, optional
+        Resample to this repetition time.
+    n_tr : dict of run to int
+        Volumes of each run; without them as many as the stimulus lasts.
+    resample : {"mean", "last", "lanczos"}
+    form : {"npy", "zarr"}
+    save_as : {"float32", "float16"}
+    long_texts : {"cut", "refuse"}
+        What to do with a text beyond the model's context.
+    batch_size : int
+    seed : int
+        Of an untrained twin.
+    device : str
+        auto, cpu, cuda or cuda:N.
+    dtype : str, optional
+        float32, bfloat16 or float16 to compute in; default float32 on the CPU, bfloat16 on a GPU.
+    """
+
+    kind: Literal["captions", "transcript", "words", "pictures", "sound", "pairs"] = "captions"
+    data: Stimuli = field(default_factory=Stimuli)
+    model: str = "smollm2"
+    layers: list[int] = field(default_factory=list)
+    window_s: float = 1.0
+    step_s: float = 1.0
+    pool: Literal["mean", "last", "first", "flat"] = "mean"
+    special_tokens: bool = False
+    squeeze: bool = True
+    tr_s: float | None = None
+    n_tr: dict[str, int] = field(default_factory=dict)
+    resample: Literal["mean", "last", "lanczos"] = "mean"
+    form: Literal["npy", "zarr"] = "npy"
+    save_as: Literal["float32", "float16"] = "float32"
+    long_texts: Literal["cut", "refuse"] = "cut"
+    batch_size: int = 16
+    seed: int = 0
+    device: str = "auto"
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        check_range(self.window_s, "window_s", low=0, low_open=True)
+        check_range(self.step_s, "step_s", low=0, low_open=True)
+        check_range(self.batch_size, "batch_size", low=1)
+        if self.tr_s is not None:
+            check_range(self.tr_s, "tr_s", low=0, low_open=True)
+        if self.n_tr and self.tr_s is None:
+            raise InputError("E-CFG", "n_tr counts volumes of tr_s seconds, and tr_s is not given", field="tr_s")
+        if self.tr_s is not None and self.data.pictures is not None:
+            raise InputError("E-CFG", "pictures without times cannot be resampled", field="tr_s")
+        needs = _NEEDS[self.kind]
+        if not any(getattr(self.data, name) is not None for name in needs):
+            raise InputError("E-CFG", f"kind {self.kind} needs {' or '.join(f'data.{name}' for name in needs)}",
+                             field=f"data.{needs[0]}")  # fmt: skip
+        if self.kind == "pairs" and self.data.events is None:
+            raise InputError("E-CFG", "kind pairs needs the texts too", field="data.events")
+
+    @property
+    def wanted(self) -> Any:
+        """The layers as the feature functions take them."""
+        return self.layers or "all"
+
+
+def features(config: Config, out: Path, command: Sequence[str] = ()) -> Path:
+    """Write the features that the config asks for into `out` and return it.
+
+    A killed call goes on where it stood (the user's cache holds what was computed); a finished folder is kept.
+
+    Raises
+    ------
+    InputError
+        What the readers, the models and `write_features` raise; E-CFG if the folder holds something else.
+    RunInUseError
+        When another process writes this folder.
+    """
+    from wernicke.features.resample import resample_to_tr
+    from wernicke.features.saved import write_features
+    from wernicke.store.fingerprint import code_fingerprint, fingerprint
+    from wernicke.store.run import RunFolder
+
+    paths = {name: path for name, path in asdict(config.data).items() if isinstance(path, Path)}
+    inputs = {name: fingerprint(path) for name, path in paths.items()}
+    with RunFolder.create(out, step="features", command=command, config=asdict(config), seed=config.seed) as run:
+        if run.is_complete(inputs=inputs, code=code_fingerprint(*CODE)):
+            return out
+        makers = {
+            "captions": _captions,
+            "transcript": _captions,
+            "words": _words,
+            "pictures": _pictures,
+            "sound": _sound,
+            "pairs": _pairs,
+        }
+        found = makers[config.kind](config)
+        if config.tr_s is not None:
+            found = resample_to_tr(found, n_tr=_n_tr(config, found), tr_s=config.tr_s, how=config.resample)
+        write_features(run.folder, found, form=config.form, dtype=config.save_as)
+        run.finish()
+    return out
+
+
+def _n_tr(config: Config, found: Features) -> dict[str, int]:
+    """Volumes of each run: as given, else up to the last row."""
+    import math
+
+    last = found.index.groupby("run", sort=False)["onset_s"].max()
+    tr_s = float(config.tr_s or 0)
+    return config.n_tr or {str(run): math.floor(onset / tr_s + 1e-9) + 1 for run, onset in last.items()}
+
+
+def _events(config: Config) -> Events:
+    from wernicke.data.transcripts import read_transcripts
+
+    return read_transcripts(config.data.events or "", text=config.data.text)
+
+
+def _n_samples(config: Config, events: Events) -> dict[str, int]:
+    """Steps of each run: its volumes, else up to the end of its last event."""
+    import math
+
+    ends = (events.table["onset_s"] + events.table["duration_s"]).groupby(events.table["run"], sort=False).max()
+    if config.n_tr and config.tr_s is not None:
+        return {run: math.ceil(n * config.tr_s / config.step_s - 1e-9) for run, n in config.n_tr.items()}
+    return {str(run): max(1, math.ceil(end / config.step_s - 1e-9)) for run, end in ends.items()}
+
+
+def _captions(config: Config) -> Features:
+    from wernicke.features.windows import event_windows
+
+    events = _events(config)
+    kind: Any = "words" if config.kind == "transcript" else "captions"
+    windows = event_windows(events, n_samples=_n_samples(config, events), step_s=config.step_s,
+                            window_s=config.window_s, kind=kind)  # fmt: skip
+    return _of_windows(config, windows)
+
+
+def _words(config: Config) -> Features:
+    from wernicke.features.windows import word_windows
+
+    return _of_windows(config, word_windows(_events(config), window_s=config.window_s))
+
+
+def _of_windows(config: Config, windows: Any) -> Features:
+    from wernicke.features.language import language_features
+    from wernicke.features.words import read_word_vectors, word_features, words_of
+    from wernicke.pretrained.twin import load_trained_or_twin
+    from wernicke.recipes.features_texts import is_vectors
+
+    pool = _pool(config, "mean", "last", "flat")
+    if is_vectors(config.model):
+        if pool == "last":
+            raise InputError("E-CFG", "word vectors are averaged or flattened", field="pool")
+        return word_features(windows, read_word_vectors(config.model, words=words_of(windows)), pool=pool)
+    model = load_trained_or_twin(config.model, seed=config.seed, device=config.device, dtype=config.dtype)
+    return language_features(windows, model, layers=config.wanted, pool=pool, special_tokens=config.special_tokens,
+                             long_texts=config.long_texts, batch_size=config.batch_size)  # fmt: skip
+
+
+def _pool(config: Config, *allowed: str) -> Any:
+    if config.pool not in allowed:
+        raise InputError("E-CFG", f"found {config.pool}, kind {config.kind} has {', '.join(allowed)}", field="pool")
+    return config.pool
+
+
+def _files(folder: Path, endings: Sequence[str], name: str) -> dict[str, Path]:
+    """Files of a folder by their names without the ending."""
+    from wernicke.core.checks import check_folder
+
+    found: dict[str, Path] = {}
+    for path in sorted(check_folder(folder, f"data.{name}").iterdir()):
+        if path.suffix.lower() not in endings:
+            continue
+        if path.stem in found:
+            raise InputError("E-META", f"found {found[path.stem].name} and {path.name}", path=folder, field=name)
+        found[path.stem] = path
+    if not found:
+        raise InputError("E-REF", f"no file that ends with {', '.join(endings[:4])}, ...", path=folder,
+                         field=f"data.{name}")  # fmt: skip
+    return found
+
+
+def _sound(config: Config) -> Features:
+    from wernicke.features.media import FILM_ENDINGS, SOUND_ENDINGS
+    from wernicke.features.sound import sound_features
+
+    name = "sounds" if config.data.sounds is not None else "films"
+    files = _files(getattr(config.data, name), (*SOUND_ENDINGS, *FILM_ENDINGS), name)
+    return sound_features(
+        files, config.model, layers=config.wanted, window_s=config.window_s, step_s=config.step_s,
+        pool=_pool(config, "mean", "last", "flat"), special_tokens=config.special_tokens, batch_size=config.batch_size,
+        device=config.device, dtype=config.dtype,
+    )  # fmt: skip
+
+
+def _pictures(config: Config) -> Features:
+    from wernicke.features.picture_files import ENDINGS
+    from wernicke.features.pictures import picture_features
+    from wernicke.features.saved import join_rows
+    from wernicke.pretrained.vision import load_vision
+
+    model = load_vision(config.model, device=config.device, dtype=config.dtype)
+    options: dict[str, Any] = {
+        "layers": config.wanted, "pool": _pool(config, "mean", "first", "flat"), "squeeze": config.squeeze,
+        "special_tokens": config.special_tokens, "batch_size": config.batch_size,
+    }  # fmt: skip
+    if config.data.pictures is not None:
+        return picture_features(_files(config.data.pictures, ENDINGS, "pictures"), model, **options)
+    return join_rows([picture_features(p, model, index=index, **options) for p, index in _stills(config)])
+
+
+def _pairs(config: Config) -> Features:
+    from wernicke.features.multimodal import captions_of_frames, multimodal_features
+    from wernicke.features.saved import join_rows
+    from wernicke.features.windows import event_windows
+    from wernicke.pretrained.vision_language import load_vision_language
+
+    model = load_vision_language(config.model, device=config.device, dtype=config.dtype)
+    events = _events(config)
+    parts = []
+    for pictures, index in _stills(config):
+        run = str(index["run"].iloc[0])
+        n = int(index["onset_s"].max() / config.step_s) + 1
+        own = events.table[events.table["run"] == run]
+        if len(own):
+            windows = event_windows(type(events)(own), n_samples={run: n}, step_s=config.step_s,
+                                    window_s=config.window_s, kind="captions")  # fmt: skip
+            said = captions_of_frames(index, windows.texts, step_s=config.step_s)
+        else:
+            said = [()] * len(pictures)
+        parts.append(multimodal_features(
+            pictures, said, model, layers=config.wanted, index=index, pool=_pool(config, "mean", "flat"),
+            mode="faithful" if config.special_tokens else "corrected", squeeze=config.squeeze,
+            batch_size=config.batch_size,
+        ))  # fmt: skip
+    return join_rows(parts)
+
+
+def _stills(config: Config) -> Iterator[tuple[list[Any], pd.DataFrame]]:
+    """Yield some seconds' first and middle pictures of a film, and their index; few enough to hold in memory."""
+    from itertools import islice
+
+    import pandas as pd
+
+    from wernicke.features.media import FILM_ENDINGS, STILLS_S, film_stills
+
+    for run, path in _files(config.data.films or Path(), FILM_ENDINGS, "films").items():
+        seconds = film_stills(path)
+        while some := list(islice(seconds, _CHUNK_S)):
+            onset = [second + at for second, _ in some for at in STILLS_S]
+            yield [p for _, pictures in some for p in pictures], pd.DataFrame({"run": run, "onset_s": onset})
