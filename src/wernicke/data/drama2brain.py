@@ -89,7 +89,7 @@ def load_drama2brain(
     for subject in names:
         check_option(subject, SUBJECTS, "subjects")
         runs = list_runs(found, subject, root)
-        values = _join(runs, subject) if joined is None else _join_on_disk(runs, subject, Path(joined))
+        values = join_runs(runs, subject) if joined is None else join_runs_on_disk(runs, subject, Path(joined))
         recordings[subject] = Recording(subject, values, _samples(subject), tr_s=TR_S)
     catalogue = pd.DataFrame(RUNS).rename(columns={"run": "stimulus_id", "title": "label"})
     events = read_annotations(found.caption) if annotations and found.caption else None
@@ -113,10 +113,11 @@ def load_tvoxels(root: PathLike, subject: str, *, folders: Mapping[str, PathLike
     The file counts from 1, in MATLAB's order: the first axis of the volume runs fastest.
     """
     check_option(subject, SUBJECTS, "subject")
-    return _tvoxels(find_folders(root, folders).need("fmri_bbregister", root) / subject / "vset_099.mat")
+    return read_tvoxels(find_folders(root, folders).need("fmri_bbregister", root) / subject / "vset_099.mat")
 
 
-def _tvoxels(path: Path) -> np.ndarray:
+def read_tvoxels(path: Path) -> np.ndarray:
+    """Return a ``vset_*.mat``'s indices into the flattened volume, from 0; raises E-SHAPE and E-META."""
     values = read_mat(path, "tvoxels")
 
     def refuse(code: str, problem: str) -> None:
@@ -184,7 +185,7 @@ def list_runs(folders: Folders, subject: str, root: PathLike) -> list[RunFile]:
         E-REF: a run has neither a cached .npy nor a session's .mat.
     """
     vset = None if folders.fmri_bbregister is None else folders.fmri_bbregister / subject / "vset_099.mat"
-    voxels = _tvoxels(vset) if vset is not None and vset.exists() else None
+    voxels = read_tvoxels(vset) if vset is not None and vset.exists() else None
     sessions: dict[str, list[str]] | None = None
     runs = []
     for row in RUNS:
@@ -266,7 +267,8 @@ def _blocks(runs: list[RunFile]) -> Iterator[np.ndarray]:
         yield values
 
 
-def _join(runs: list[RunFile], subject: str) -> np.ndarray:
+def join_runs(runs: list[RunFile], subject: str) -> np.ndarray:
+    """Put the kept rows of all runs one under the other, float32, shape (n_samples, n_voxels)."""
     shape = _size(runs)
     values = np.empty(shape, dtype=np.float32)
     start = 0
@@ -277,7 +279,7 @@ def _join(runs: list[RunFile], subject: str) -> np.ndarray:
     return values
 
 
-def _join_on_disk(runs: list[RunFile], subject: str, folder: Path) -> np.ndarray:
+def join_runs_on_disk(runs: list[RunFile], subject: str, folder: Path) -> np.ndarray:
     """Write the joined runs once; read them back while name, size and time of every source stay the same."""
     path, note = folder / f"{subject}.npy", folder / f"{subject}.json"
     stats = [(run.path.resolve(), run.path.stat()) for run in runs]
