@@ -125,3 +125,15 @@ def test_refused(folders):
         assert caught.value.code == code
     with pytest.raises(InputError, match="caption"):
         load_vision_language(folders["llava"], prompt="USER: {caption}", device="cpu")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_flat_keeps_the_pictures_places(folders, kind):
+    model = load_vision_language(folders[kind], device="cpu")
+    mean = multimodal_features(PICTURES[:2], CAPTIONS[:2], model, layers=1, cache=False).bands["layer1"]
+    flat = multimodal_features(PICTURES[:2], CAPTIONS[:2], model, layers=1, pool="flat", cache=False).bands["layer1"]
+    n_places = 16 if kind == "llava" else 17
+    width = (flat.shape[1] - 32) // n_places
+    assert flat.shape[1] == n_places * width + 32
+    np.testing.assert_allclose(flat[:, :-32].reshape(2, n_places, width).mean(1), mean[:, :-32], rtol=1e-3, atol=2e-5)
+    np.testing.assert_array_equal(flat[:, -32:], mean[:, -32:])

@@ -10,7 +10,7 @@ import pytest
 
 from wernicke.core.errors import InputError
 from wernicke.features.windows import annotation_windows
-from wernicke.features.words import read_word_vectors, word_features, words_of
+from wernicke.features.words import longest_words, read_word_vectors, word_features, words_of
 
 VECTORS = {"cat": [1.0, 2.0], "dog": [3.0, 5.0], "new york": [7.0, 7.0]}
 
@@ -101,3 +101,13 @@ def test_files_that_cannot_be_right(tmp_path, name, content, code):
     with pytest.raises(InputError) as caught:
         read_word_vectors(tmp_path / name)
     assert caught.value.code == code
+
+
+def test_flat_puts_known_words_side_by_side(tmp_path):
+    vectors = read_word_vectors(text_file(tmp_path / "a.vec"))
+    windows = annotation_windows([["cat zebra dog", "dog"], ["..", ".."], ["cat", ".."]], run="r")
+    assert longest_words(windows, vectors) == 2
+    found = word_features(windows, vectors, pool="flat", n_words=3).bands["words"]
+    np.testing.assert_allclose(found, [[(1 + 3) / 2, (2 + 5) / 2, 3 / 2, 5 / 2, 0, 0], [0] * 6, [1, 2, 0, 0, 0, 0]])
+    with pytest.raises(InputError, match="n_words"):
+        word_features(windows, vectors, pool="flat", n_words=1)

@@ -9,7 +9,7 @@ import torch
 from tiny_llms import build_tiny_llm
 from tiny_models import build_tiny
 from wernicke.pretrained.masked import load_text_model
-from wernicke.pretrained.twin import untrained_twin
+from wernicke.pretrained.twin import load_trained_or_twin, untrained_twin
 
 
 def weights(llm):
@@ -40,3 +40,13 @@ def test_same_architecture_other_weights(tmp_path, kind):
     spread = trained.model.config.initializer_range
     widest = max(matrices, key=lambda n: before[n].size)
     assert weights(one)[widest].std() == pytest.approx(spread, rel=0.1)
+
+
+def test_a_twin_by_name(tmp_path):
+    folder = build_tiny_llm(tmp_path / "llm", "gpt2")
+    plain, twin = (load_trained_or_twin(name, seed=3, device="cpu") for name in (folder, f"untrained:{folder}"))
+    assert plain.fingerprint == load_text_model(folder, device="cpu").fingerprint
+    expected = untrained_twin(plain, 3)
+    assert twin.fingerprint == expected.fingerprint
+    for name, value in weights(expected).items():
+        np.testing.assert_array_equal(weights(twin)[name], value)

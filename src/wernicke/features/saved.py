@@ -94,7 +94,7 @@ def join_rows(parts: list[Features]) -> Features:
 
 def _narrow(values: np.ndarray, dtype: str, name: str) -> np.ndarray:
     largest = float(np.abs(values).max(initial=0))
-    if dtype == "float16" and largest > np.finfo(np.float16).max:
+    if dtype == "float16" and largest > float(np.finfo(np.float16).max):
         raise InputError("E-NONFIN", f"band `{name}` reaches {largest:.3g}, float16 ends at 65504", field="save_as",
                          hint="set save_as to float32")  # fmt: skip
     return values.astype(dtype)

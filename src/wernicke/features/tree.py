@@ -212,7 +212,7 @@ class ModelFolder:
 
     def _narrow(self, values: np.ndarray, layer: str, run: str) -> np.ndarray:
         check_finite(values, f"{layer} of {run}")
-        if self._dtype == np.float16 and np.abs(values).max(initial=0) > np.finfo(np.float16).max:
+        if self._dtype == np.float16 and float(np.abs(values).max(initial=0)) > float(np.finfo(np.float16).max):
             raise InputError("E-NONFIN", f"{layer} of {run} reaches {np.abs(values).max():.3g}, float16 ends at 65504",
                              field="save_as", hint="set save_as to float32")  # fmt: skip
         return values.astype(self._dtype)
