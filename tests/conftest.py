@@ -19,6 +19,8 @@ torch.set_num_threads(1)
 settings.register_profile("wernicke", deadline=None)  # shared machines stall; no test is about the clock
 settings.load_profile("wernicke")
 
+pytest_plugins = ["killing"]
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

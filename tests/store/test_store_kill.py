@@ -2,73 +2,24 @@
 
 from __future__ import annotations
 
-import builtins
-import fcntl
-import io
 import os
 import shutil
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 
+from killing import KILLED, Fork, die_before_call
 from wernicke.store.checkpoint import find_checkpoints, latest_checkpoint, save_checkpoint
 from wernicke.store.interrupt import GracefulExit
 from wernicke.store.run import RunFolder
 from wernicke.store.state import restore_rng, rng_tensors
 
-Fork = Callable[[Callable[[], None]], int]
-
 N_STEPS, EVERY = 60, 5
-KILLED = 9
-WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-CALLS = {
-    os: ["open", "mkdir", "rename", "replace", "fsync", "unlink", "rmdir", "posix_fallocate", "ftruncate", "pwrite"],
-    io: ["open"],
-    builtins: ["open"],
-    fcntl: ["flock"],
-}
-
-
-def die_before_call(number: int) -> None:
-    """Let this process die right before its `number`-th call that changes a file; writing tensors dies half-way too."""
-    left = number
-
-    def count() -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            os._exit(KILLED)
-
-    def deadly(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            how = arguments[1] if len(arguments) > 1 else options.get("mode", "r")
-            if function.__name__ != "open" or (set(how) - set("rbt") if isinstance(how, str) else how & WRITING):
-                count()  # reading a file changes nothing
-            return function(*arguments, **options)
-
-        return call
-
-    for module, names in CALLS.items():
-        for name in names:
-            setattr(module, name, deadly(getattr(module, name)))
-    real_save = safetensors.torch.save_file
-
-    def save_file(tensors: dict[str, torch.Tensor], path: Path, metadata: Any = None) -> None:
-        nonlocal left
-        count()
-        real_save(tensors, path, metadata)
-        if left == 1:
-            os.truncate(path, os.path.getsize(path) // 2)
-        count()
-
-    safetensors.torch.save_file = save_file
 
 
 def content(folder: Path) -> dict[str, bytes]:

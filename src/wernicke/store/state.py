@@ -31,7 +31,8 @@ def pack_state(state: Any) -> tuple[dict[str, torch.Tensor], Any]:
             return {"$tensor": name}
         if isinstance(value, Mapping):
             if all(isinstance(key, str) for key in value) and not any(mark in value for mark in _MARKS):
-                return {key: pack(item) for key, item in value.items()}
+                # Sorted, as JSON is: an optimizer orders its state differently once it has been loaded.
+                return {key: pack(value[key]) for key in sorted(value)}
             return {"$items": [[pack(key), pack(item)] for key, item in value.items()]}
         if isinstance(value, tuple):
             return {"$tuple": [pack(item) for item in value]}
