@@ -8,6 +8,7 @@ from scipy import signal
 
 from wernicke.core.errors import InputError
 from wernicke.encoding.partition import commonality, partition
+from wernicke.encoding.partition_fit import leading_directions
 
 TITLES = np.repeat(np.arange(4), 75)
 TRAIN, TEST = np.arange(300), np.arange(300, 500)
@@ -179,6 +180,31 @@ def test_impossible_requests_are_refused(change, code):
     bands, responses = simulate()
     with pytest.raises(InputError, match=code):
         fit(bands, responses, **change)
+
+
+def test_p_is_the_partial_correlation_by_block_permutation():
+    """Written out: least squares on the other bands for share and response, then the permutation test."""
+    from wernicke.stats.permutation import permutation_test
+
+    bands, responses = simulate()
+    found = fit(bands, responses, keep_coef=True)
+    for name in bands:
+        others = np.column_stack([np.ones(200), *(bands[other][TEST] for other in bands if other != name)])
+        share = bands[name][TEST] @ found.coef[name]
+        share, rest = (y - others @ np.linalg.lstsq(others, y, rcond=None)[0] for y in (share, responses[TEST]))
+        expected = permutation_test(share, rest, n_permutations=99, block_length=5, seed=42).p
+        np.testing.assert_allclose(found.unique_p[name], expected, atol=1e-12)
+
+
+def test_leading_directions_of_many_features():
+    rng = np.random.default_rng(0)
+    for n_features in (30, 300):
+        features = rng.standard_normal((200, n_features)) * np.linspace(3, 0.1, n_features)
+        basis = leading_directions(features, 21)
+        u = np.linalg.svd(features - features.mean(0), full_matrices=False)[0][:, :20]
+        assert basis.shape == (200, 21)
+        np.testing.assert_allclose(basis.T @ basis, np.eye(21), atol=1e-10)
+        np.testing.assert_allclose(basis[:, 1:] @ basis[:, 1:].T, u @ u.T, atol=1e-8)
 
 
 def test_one_band_is_refused():

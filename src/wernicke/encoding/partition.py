@@ -46,11 +46,14 @@ class Partition:
     unique_low, unique_high, unique_se : dict of band name to array
         Block bootstrap over test rows, weights held fixed: the uncertainty of these test rows, not of training.
     unique_p : dict of band name to array
-        One-sided: does what the band adds to the prediction go with what the reduced model leaves over? Block
-        permutation (`wernicke.stats.permutation`) of full less reduced prediction against the reduced model's
-        residual; not corrected for voxels.
+        One-sided: does the band's share of the full prediction go with the response, given the other bands? Partial
+        correlation on test rows (the other bands' features, or their leading components, at most a tenth as many as
+        rows, are regressed out of both) by block permutation (`wernicke.stats.permutation`; Freedman & Lane 1983); not
+        corrected for voxels. It asks about the band, where the unique score also depends on how well this training
+        set tuned either model.
     unique_p_bootstrap : dict of band name to array
-        One-sided: (1 + resamples with unique at most 0) / (1 + resamples). The published bootstrap's question.
+        One-sided: (1 + resamples with unique at most 0) / (1 + resamples), the published bootstrap's question: whether
+        this full model predicts better than this reduced one.
     score_low, score_high : array
         Interval of the full model's `score`.
     shared : dict of band names to array, or None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.linalg import eigh
 
 from wernicke.core.checks import check_labels, check_matrix
 from wernicke.core.errors import InputError
@@ -137,6 +138,7 @@ class PartitionMaps:
         self.keep_coef, self.wanted_block_tr = keep_coef, block_tr
         self.maps: dict[tuple[str, Any], np.ndarray] = {}
         self._resampling: Resampling | None = None
+        self.others: dict[int, np.ndarray] = {}
 
     @property
     def resampling(self) -> Resampling:
@@ -154,16 +156,16 @@ class PartitionMaps:
         values = np.asarray(data.responses[:, voxels])
         truth, trained = (values[rows].astype(data.test.dtype) for rows in (data.test_rows, data.train_rows))
         models = self.solver.fit(trained)
-        model = next(models)
-        full = data.test @ model.coef + model.intercept
-        self._scores(model, voxels, truth, full)
-        self._full(model, voxels, truth, full)
-        sums = self.resampling.bootstrap.sums(truth, full)
+        full = next(models)
+        prediction = data.test @ full.coef + full.intercept
+        self._scores(full, voxels, truth, prediction)
+        self._full(full, voxels, truth, prediction)
+        sums = self.resampling.bootstrap.sums(truth, prediction)
         for model in models:
             prediction = data.test @ model.coef + model.intercept
             self._scores(model, voxels, truth, prediction)
             if len(model.bands) == len(data.names) - 1:
-                self._unique(model, voxels, truth, full, prediction, sums)
+                self._unique(full, model, voxels, truth, prediction, sums)
 
     def _put(self, kind: str, key: Any, voxels: np.ndarray, values: np.ndarray) -> None:
         if (kind, key) not in self.maps:
@@ -201,17 +203,40 @@ class PartitionMaps:
         self._put("score_high", "", voxels, high)
 
     def _unique(
-        self, model: SubModel, voxels: np.ndarray, truth: np.ndarray, full: np.ndarray, reduced: np.ndarray, sums: Sums
+        self, full: SubModel, model: SubModel, voxels: np.ndarray, truth: np.ndarray, reduced: np.ndarray, sums: Sums
     ) -> None:
         """Keep interval and p values of the band that `model` lacks."""
-        name = next(name for i, name in enumerate(self.data.names) if i not in model.bands)
-        bootstrap = self.resampling.bootstrap
+        band = next(i for i in full.bands if i not in model.bands)
+        bootstrap, part = self.resampling.bootstrap, self.data.parts[band]
         low, high, se, p = bootstrap.interval(sums, bootstrap.sums(truth, reduced), self.score)  # type: ignore[arg-type]
+        if band not in self.others:
+            self.others[band] = leading_directions(np.delete(self.data.test, np.r_[part], axis=1), len(truth) // 10)
+        basis = self.others[band]
+        share, rest = (
+            values - basis @ (basis.T @ values) for values in (self.data.test[:, part] @ full.coef[part], truth)
+        )
         test = permutation_test(
-            full - reduced, truth - reduced, self.data.test_runs, n_permutations=self.n_permutations,
+            share, rest, self.data.test_runs, n_permutations=self.n_permutations,
             block_length=self.resampling.block_tr, tail=self.tail, seed=self.seed,  # type: ignore[arg-type]
         )  # fmt: skip
-        # Where the band changes no prediction there is nothing to permute: it adds nothing.
+        # Where the band has no part in the prediction there is nothing to permute: it adds nothing.
         permuted = np.where(np.isnan(test.p), 1.0, test.p)
         for kind, values in (("low", low), ("high", high), ("se", se), ("p_bootstrap", p), ("p", permuted)):
-            self._put(kind, name, voxels, values)
+            self._put(kind, self.data.names[band], voxels, values)
+
+
+def leading_directions(features: np.ndarray, n_most: int) -> np.ndarray:
+    """Return orthonormal columns, (n_rows, n), that span a constant and the features, or their leading components.
+
+    Where features and the constant are more than `n_most`, their first principal components over rows stand for them.
+    """
+    n_rows = len(features)
+    centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
+    wide = centred.shape[1] > n_rows
+    gram = centred @ centred.T if wide else centred.T @ centred
+    n_kept = min(len(gram), max(1, n_most - 1))
+    values, vectors = eigh(gram, subset_by_index=(len(gram) - n_kept, len(gram) - 1))
+    kept = values > 1e-10 * max(float(values[-1]), np.finfo(float).tiny)
+    directions = vectors[:, kept] if wide else centred @ vectors[:, kept] / np.sqrt(values[kept])
+    constant = np.full((n_rows, 1), 1 / np.sqrt(n_rows))
+    return np.concatenate([constant, directions], axis=1).astype(features.dtype)
