@@ -30,6 +30,7 @@ COMMANDS = {
     "decode": ("wernicke.recipes.evaluating", "decode", "decoder + held-out recordings -> sentences"),
     "evaluate": ("wernicke.recipes.evaluating", "main", "a run, or anyone's file of texts -> scores, controls, card"),
     "report": ("wernicke.recipes.reporting", "main", "results of one or several runs -> one page"),
+    "plan": ("wernicke.recipes.planning", "main", "time, memory and disk of an encoding run, beforehand"),
     "doctor": ("wernicke.recipes.doctor", "main", "what is installed, whole, missing, and what to do about it"),
 }
 
