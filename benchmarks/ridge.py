@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -47,8 +46,8 @@ class Row:
 
 # For rows over 100 s the rival is the one that was fastest among himalaya's solvers and backends when all were run.
 FULL = [
-    Row("ridge-8000", 8000, (512,), 10000, ("RidgeCV torch",), 90),
-    Row("ridge-3000", 3000, (2000,), 5000, ("KernelRidgeCV torch", "Huth"), 5),
+    Row("ridge-8000", 8000, (512,), 10000, ("RidgeCV torch", "Huth"), 90),
+    Row("ridge-3000", 3000, (2000,), 5000, ("KernelRidgeCV torch", "Huth"), 5, repeats=3),
     Row("ridge-6000", 6000, (4000,), 10000, ("RidgeCV torch",), 5),
     Row("banded-3000", 3000, (300,) * 3, 3000, ("GroupRidgeCV numpy",), 15, draws=20),
     Row("banded-8000", 8000, (170,) * 3, 6000, ("GroupRidgeCV numpy",), 120, draws=4),
@@ -158,6 +157,18 @@ def timed(work: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
     return time.process_time() - start, result
 
 
+def resident(key: str) -> float:
+    """Return this process's memory in GB: VmRSS, now, or VmHWM, the most since `forget_peak`."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(f"{key}:")) * 1024 / 1e9
+
+
+def forget_peak() -> None:
+    """Let VmHWM start again from what is held now."""
+    with open("/proc/self/clear_refs", "w") as control:
+        control.write("5")
+
+
 def run_row(row: Row, ours_only: bool) -> dict:
     """Measure one row in this process."""
     import torch
@@ -177,11 +188,12 @@ def run_row(row: Row, ours_only: bool) -> dict:
     for _ in range(row.repeats):
         for name, run in runs.items():
             rates.append(sgemm_rate())
-            base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            forget_peak()
+            base = resident("VmRSS")
             seconds, scores[name] = timed(lambda run=run: run(row, bands, Y, gammas))
             times[name].append(seconds)
             print(f"    {row.name}: {name} {seconds:.2f} CPU-s", file=sys.stderr, flush=True)
-            peaks.setdefault(name, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) / 1e6)
+            peaks.setdefault(name, resident("VmHWM") - base)
     best = {name: float(np.median(values)) for name, values in times.items()}
     rival = min((name for name in best if name not in ("wernicke", "Huth")), key=best.__getitem__, default=None)
     p, rate = sum(row.widths), float(np.median(rates))
@@ -192,6 +204,7 @@ def run_row(row: Row, ours_only: bool) -> dict:
         "ratio": best["wernicke"] / floor if rival is None else best[rival] / best["wernicke"], "wanted": row.wanted,
         "settings": asdict(row)
         | {"alphas": "logspace(-12, 12, 25)", "folds": N_FOLDS, "dtype": "float32", "threads": 1},
+        "date": time.strftime("%Y-%m-%d %H:%M"), "load": os.getloadavg()[0],
         "all_times": times, "gflops": rate / 1e9, "floor": floor, "ours_over_floor": best["wernicke"] / floor,
         "peak_gb_beyond_data": peaks,
     }  # fmt: skip

@@ -285,7 +285,7 @@ def test_building_blocks():
 
     rng = np.random.default_rng(0)
     M = torch.from_numpy(rng.standard_normal((70, 33)))
-    np.testing.assert_allclose(gram64(M, width=10, rows_at_once=16), M.T @ M, atol=1e-12)
+    np.testing.assert_allclose(gram64(M, values_at_once=500), M.T @ M, atol=1e-12)
     rows = torch.from_numpy(rng.standard_normal((5, 33)))
     np.testing.assert_allclose(quadratic_form(M.T @ M, rows), ((rows @ M.T) ** 2).sum(1), rtol=1e-12)
     assert make_gammas(3, 2, 1.0, 0)[0].tolist() == [0.5, 0.5]

@@ -51,8 +51,8 @@ class FoldBasis:
         return self.test_gram.diagonal()
 
 
-def quadratic_form(gram: torch.Tensor, rows: torch.Tensor, n_blocks: int = 4) -> torch.Tensor:
-    """Return ``s.T G s`` for each row s, using G's symmetry: with 4 blocks .625 of the full product's work."""
+def quadratic_form(gram: torch.Tensor, rows: torch.Tensor, n_blocks: int = 8) -> torch.Tensor:
+    """Return ``s.T G s`` for each row s, using G's symmetry: with 8 blocks .56 of the full product's work."""
     size = -(-gram.shape[0] // n_blocks)
     total = torch.zeros(rows.shape[0], dtype=rows.dtype, device=rows.device)
     for start in range(0, gram.shape[0], size):
@@ -63,16 +63,10 @@ def quadratic_form(gram: torch.Tensor, rows: torch.Tensor, n_blocks: int = 4) ->
     return total
 
 
-def gram64(matrix: torch.Tensor, width: int = 512, rows_at_once: int = 2048) -> torch.Tensor:
-    """Return ``M.T M`` in float64 for M (n, p): only the lower blocks are computed, some rows cast at a time."""
-    p = matrix.shape[1]
-    gram = torch.zeros((p, p), dtype=torch.float64, device=matrix.device)
-    for top in range(0, matrix.shape[0], rows_at_once):
-        rows = matrix[top : top + rows_at_once].to(torch.float64)
-        for start in range(0, p, width):
-            block = slice(start, min(start + width, p))
-            gram[block, : block.stop].addmm_(rows[:, block].T, rows[:, : block.stop])
-    for start in range(0, p, width):
-        block = slice(start, min(start + width, p))
-        gram[:start, block] = gram[block, :start].T
+def gram64(matrix: torch.Tensor, values_at_once: int = 2**24) -> torch.Tensor:
+    """Return ``M.T M`` in float64 for M (n, p), some rows cast at a time; BLAS computes one triangle only."""
+    gram = torch.zeros((matrix.shape[1], matrix.shape[1]), dtype=torch.float64, device=matrix.device)
+    for rows in matrix.split(max(1, values_at_once // matrix.shape[1])):
+        wide = rows.to(torch.float64)
+        gram += product(wide.T, wide)
     return gram

@@ -10,7 +10,7 @@ import torch
 from wernicke.ridge.basis import FoldBasis
 from wernicke.ridge.dual import DualSide
 from wernicke.ridge.folds import Fold, as_rows
-from wernicke.ridge.primal import PrimalSide
+from wernicke.ridge.primal import PrimalSide, sum_of
 
 Side = PrimalSide | DualSide
 
@@ -48,7 +48,7 @@ class FoldTargets:
 
 def centred_squares(values: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
     """Return each column's sum of squares about its mean, in one pass where the mean is no larger than the spread."""
-    squares = values.square().sum(0)
+    squares = sum_of([rows.square().sum(0) for rows in values.split(128)])  # as many as stay in the cache
     of_mean = len(values) * mean.square()
     if bool((of_mean > 0.5 * squares).any()):
         return (values - mean).square().sum(0)
