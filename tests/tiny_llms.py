@@ -1,7 +1,7 @@
 """Causal language models of a few thousand random weights, with a tokenizer trained here, saved as real folders.
 
-They stand in for Llama, Mistral, Qwen2 and GPT-2 wherever the code path counts and not the meaning of the text. Test
-files import this module by its name: ``from tiny_llms import build_tiny_llm``.
+They stand in for Llama, Mistral, Qwen2, GPT-2 and OPT wherever the code path counts and not the meaning of the text.
+Test files import this module by its name: ``from tiny_llms import build_tiny_llm``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NO_SYSTEM_TEMPLATE = (
 
 def build_tiny_llm(
     folder: Path,
-    kind: Literal["llama", "mistral", "qwen2", "gpt2"] = "llama",
+    kind: Literal["llama", "mistral", "qwen2", "gpt2", "opt"] = "llama",
     *,
     chat_template: bool | Literal["no_system"] = True,
     pad_token: bool = True,
@@ -119,6 +119,12 @@ def _model(kind, vocab_size, tokenizer, max_positions, hidden_size, n_layers, pa
             vocab_size=vocab_size, n_positions=max_positions, n_embd=hidden_size, n_layer=n_layers, n_head=4, **ids
         )
         return transformers.GPT2LMHeadModel(config)
+    if kind == "opt":
+        config = transformers.OPTConfig(
+            vocab_size=vocab_size, max_position_embeddings=max_positions, hidden_size=hidden_size, ffn_dim=64,
+            num_hidden_layers=n_layers, num_attention_heads=4, word_embed_proj_dim=hidden_size, init_std=0.2, **ids,
+        )  # fmt: skip
+        return transformers.OPTForCausalLM(config)
     names = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"}
     config = getattr(transformers, f"{names[kind]}Config")(
         vocab_size=vocab_size,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tiny_llms import build_tiny_llm
-from tiny_models import build_tiny
+from tiny_models import build_tiny, wordpiece_tokenizer
 from wernicke.core.errors import InputError
 from wernicke.features import language as module
 from wernicke.features.language import language_features
@@ -31,14 +31,39 @@ def own_cache(tmp_path, monkeypatch):
 
 def build(tmp_path, kind):
     folder = tmp_path / kind
+    if kind in ("t5", "bart"):
+        return build_encoder_decoder(folder, kind)
     return build_tiny(folder, kind) if kind in ("bert", "roberta") else build_tiny_llm(folder, kind)
+
+
+def build_encoder_decoder(folder, kind):
+    import transformers as t
+
+    tokenizer = wordpiece_tokenizer()
+    shared = {"vocab_size": len(tokenizer), "d_model": 32, "pad_token_id": 0, "eos_token_id": 3}
+    shared["decoder_start_token_id"] = 2
+    if kind == "t5":
+        config = t.T5Config(d_kv=8, d_ff=48, num_layers=2, num_heads=4, **shared)
+        model = t.T5ForConditionalGeneration(config)
+    else:
+        config = t.BartConfig(
+            encoder_layers=2, decoder_layers=1, encoder_attention_heads=4, decoder_attention_heads=4,
+            encoder_ffn_dim=48, decoder_ffn_dim=48, max_position_embeddings=64, init_std=0.2, **shared,
+        )  # fmt: skip
+        model = t.BartForConditionalGeneration(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 @cache
 def reference(folder):
     from transformers import AutoModel, AutoTokenizer
 
-    return AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    model = AutoModel.from_pretrained(folder).eval()
+    if model.config.is_encoder_decoder:
+        model = model.get_encoder()
+    return model, AutoTokenizer.from_pretrained(folder)
 
 
 def by_hand(folder, table, layer, pool, special):
@@ -60,7 +85,7 @@ def by_hand(folder, table, layer, pool, special):
     return np.array(rows)
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "llama", "gpt2"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "llama", "gpt2", "opt", "t5", "bart"])
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_equal_to_transformers(tmp_path, kind):
     folder = build(tmp_path, kind)

@@ -1,4 +1,4 @@
-"""Text models that are not causal (BERT, RoBERTa, MiniLM, ...), in the same frame as a language model."""
+"""Text models that are not causal (BERT, RoBERTa, MiniLM, T5's encoder, ...), in the same frame as a language model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def load_masked(
     dtype: str | None = None,
     revision: str | None = None,
 ) -> LanguageModel:
-    """Load the encoder of a masked language model, frozen, without its head.
+    """Load the encoder of a masked language model, or of an encoder-decoder, frozen, without its head.
 
     Parameters
     ----------
@@ -60,7 +60,9 @@ def load_masked(
     config = check_llm_folder(located.folder)
     model = load_frozen(located.folder, device=device, dtype=dtype)
     tokenizer = _tokenizer(located.folder)
-    if not hasattr(model.config, "num_hidden_layers") or model.config.is_encoder_decoder:
+    if getattr(model.config, "is_encoder_decoder", False):
+        model = model.get_encoder()
+    if not hasattr(model.config, "num_hidden_layers") or model.get_input_embeddings() is None:
         raise InputError("E-CFG", f"{config.get('model_type')!r} is not an encoder of text", field="llm",
                          path=located.folder / "config.json")  # fmt: skip
     n_rows = model.get_input_embeddings().weight.shape[0]

@@ -11,11 +11,8 @@ from wernicke.core.checks import check_option
 from wernicke.core.errors import EXIT_DONE, EXIT_USER
 from wernicke.recipes.arguments import Arguments
 
-#: What a config's `recipe` key may name, and where it is.
-RECIPES = {
-    "drama2brain_features": "wernicke.recipes.features_drama2brain",
-    "features": "wernicke.recipes.features_any",
-}
+#: What a config's `recipe` key may name: modules beside this one.
+RECIPES = ("features_drama2brain", "features_any")
 SHIPPED = ("drama2brain", "features")
 
 
@@ -37,13 +34,13 @@ def main(argv: Sequence[str]) -> int:
         parser.error("--config is missing")
     recipe, values, path = load_config(given.config)
     check_option(recipe, RECIPES, "recipe", path)
-    module = import_module(RECIPES[recipe])
+    module = import_module(f"wernicke.recipes.{recipe}")
     prog = f"wernicke features --config {given.config} --out DIR"
     if given.help:
         build(module.Config, values, path, ["--help"], prog)
     if given.out is None:
         parser.error("--out is missing")
     config = build(module.Config, values, path, rest, prog)
-    written = module.features(config, given.out, command=["wernicke", "features", *argv])
-    sys.stdout.write(f"features: {written.absolute()}\n")
+    module.features(config, given.out, command=["wernicke", "features", *argv])
+    sys.stdout.write(f"features: {given.out.absolute()}\n")
     return EXIT_DONE

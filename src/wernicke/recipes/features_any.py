@@ -133,8 +133,8 @@ class Config:
         return self.layers or "all"
 
 
-def features(config: Config, out: Path, command: Sequence[str] = ()) -> Path:
-    """Write the features that the config asks for into `out` and return it.
+def features(config: Config, out: Path, command: Sequence[str] = ()) -> None:
+    """Write the features that the config asks for into `out`.
 
     A killed call goes on where it stood (the user's cache holds what was computed); a finished folder is kept.
 
@@ -154,7 +154,7 @@ def features(config: Config, out: Path, command: Sequence[str] = ()) -> Path:
     inputs = {name: fingerprint(path) for name, path in paths.items()}
     with RunFolder.create(out, step="features", command=command, config=asdict(config), seed=config.seed) as run:
         if run.is_complete(inputs=inputs, code=code_fingerprint(*CODE)):
-            return out
+            return
         makers = {
             "captions": _captions,
             "transcript": _captions,
@@ -168,7 +168,6 @@ def features(config: Config, out: Path, command: Sequence[str] = ()) -> Path:
             found = resample_to_tr(found, n_tr=_n_tr(config, found), tr_s=config.tr_s, how=config.resample)
         write_features(run.folder, found, form=config.form, dtype=config.save_as)
         run.finish()
-    return out
 
 
 def _n_tr(config: Config, found: Features) -> dict[str, int]:

@@ -195,8 +195,8 @@ class Config:
         ]
 
 
-def features(config: Config, out: Path, command: Sequence[str] = ()) -> Path:
-    """Write all features that the config asks for below ``out/stim_features`` and return that folder.
+def features(config: Config, out: Path, command: Sequence[str] = ()) -> None:
+    """Write all features that the config asks for below ``out/stim_features``.
 
     Files that stand there whole, made from the same content by the same code, are kept.
 
@@ -212,18 +212,16 @@ def features(config: Config, out: Path, command: Sequence[str] = ()) -> Path:
     from wernicke.recipes.features_jobs import Stimuli
 
     stimuli = Stimuli.find(config)
-    for modality, _, source in config.chosen():
+    for modality, name, source in config.chosen():
         stimuli.check(modality)
-        check_model(modality, source)
-    root = out / "stim_features"
+        check_model(modality, name, source)
     for modality, name, source in config.chosen():
         for job in make_jobs(config, stimuli, modality, name, source):
-            _run(job, config, root, command)
-    return root
+            _run(job, config, out / "stim_features", command)
 
 
-def check_model(modality: str, source: str) -> None:
-    """Refuse (E-REF, E-CFG) a model that is not there before another one has run for hours."""
+def check_model(modality: str, name: str, source: str) -> None:
+    """Refuse (E-REF, E-CFG, E-UNSAFE) a model that is not there before another one has run for hours."""
     from wernicke.core.checks import check_file
     from wernicke.pretrained.frozen import locate_model
     from wernicke.pretrained.locate import locate_llm
@@ -232,12 +230,18 @@ def check_model(modality: str, source: str) -> None:
     from wernicke.recipes.features_films import MEASURES
     from wernicke.recipes.features_texts import is_vectors
 
-    if modality == "semantic" and is_vectors(source):
-        check_file(source, "semantic")
-    elif modality == "semantic":
-        locate_llm(source.removeprefix(UNTRAINED))
-    elif source not in (BUILT_IN, *MEASURES):
-        locate_model(source)
+    try:
+        if modality == "semantic" and is_vectors(source):
+            check_file(source)
+        elif modality == "semantic":
+            locate_llm(source.removeprefix(UNTRAINED))
+        elif source not in (BUILT_IN, *MEASURES):
+            locate_model(source)
+    except InputError as error:
+        field = f"{modality.replace('-', '_')}.{name}"
+        raise InputError(error.code, error.problem, path=error.path, field=field,
+                         hint=f"give another place, `--{field} FOLDER`, or choose others by --models; SmolLM2 needs "
+                         "no hub") from None  # fmt: skip
 
 
 def make_jobs(config: Config, stimuli: Stimuli, modality: str, name: str, source: str) -> Iterator[Job]:
