@@ -66,6 +66,23 @@ def test_faithful_equals_separate_banded_fits_by_himalaya():
         )
 
 
+def test_faithful_is_the_difference_of_published_fits():
+    """`encode_faithful` gives the published code's numbers (see `test_faithful.py`): with and without a band."""
+    from wernicke.encoding.faithful import encode_faithful
+
+    bands, responses = simulate()
+    found = fit(bands, responses.astype(np.float32), mode="faithful", n_iter=3, exhaustive=True)
+    parts, titles = np.repeat(["TRAIN", "VALID"], [300, 200]), np.concatenate([TITLES, np.full(200, 9)])
+    rows = {"parts": parts, "titles": titles, "runs": titles, "folds": titles, "time_delays": (0, 0), "n_iter": 3}
+    full = encode_faithful(bands, responses, **rows)
+    np.testing.assert_allclose(found.r, full.cc["all"], atol=1e-5)
+    np.testing.assert_allclose(found.cv, full.cv_cc, atol=1e-5)
+    for name in bands:
+        reduced = encode_faithful({other: band for other, band in bands.items() if other != name}, responses, **rows)
+        np.testing.assert_allclose(found.unique[name], full.cc["all"] - reduced.cc["all"], atol=2e-5)
+        np.testing.assert_allclose(found.product_r[name], full.cc[name], atol=1e-5)
+
+
 def test_corrected_equals_separate_grid_searches_by_scikit_learn():
     from sklearn.linear_model import Ridge
     from sklearn.metrics import r2_score
