@@ -58,7 +58,7 @@ def test_every_key_is_a_flag(name):
     config, values, path = load(name)
     for key, hint, value in list_keys(config, values):
         if isinstance(value, list):
-            words = [f"--{key}", *map(str, value)]
+            words = [f"--{key}", *(map(str, value) if value else ["[]"])]
         elif isinstance(value, dict):
             words = [f"--{key}", json.dumps(value)]
         else:

@@ -10,7 +10,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -36,11 +36,16 @@ def load_config(name: str) -> tuple[str, dict[str, Any], Path]:
     path = config_path(name, CONFIGS)
     values = load_yaml(path)
     recipe = values.pop("recipe", None)
-    shipped = [file.stem for file in CONFIGS.glob("*.yaml")]
+    known = sorted(file.stem for file in CONFIGS.glob("*.yaml"))
     if not isinstance(recipe, str):
         raise InputError("E-CFG", "no recipe named, expected a line such as `recipe: haxby_encode`", path=path,
-                         field="recipe", hint=f"known: {', '.join(sorted(shipped))}")  # fmt: skip
+                         field="recipe", hint=f"known: {', '.join(known)}")  # fmt: skip
     return recipe, values, path
+
+
+def shipped(recipes: Collection[str]) -> list[str]:
+    """Return the names of the shipped configs of some recipes."""
+    return sorted(file.stem for file in CONFIGS.glob("*.yaml") if load_yaml(file).get("recipe") in recipes)
 
 
 def check_values(values: Mapping[str, Any], config: type, path: Path, prefix: str = "") -> None:

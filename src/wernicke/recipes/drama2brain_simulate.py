@@ -5,7 +5,8 @@ their own pace; each has simulated model states of three layers, of which layer2
 shifts by 8, 9 and 10 s. Which voxels carry which level, and how strongly, stands in ``planted/simulated_<subject>_*``.
 Planted r follows the real accuracy map of DM01 (mean .045, 36 % above .05, 99th percentile .28; GPT2-medium, banded
 ridge). Both sizes have all rows, so r needs no rescaling. Every text says that it is simulated, and so does the source
-that `load_drama2brain` gives.
+that `load_drama2brain` gives. ``drama2brain_mono.yaml`` and ``drama2brain_multi.yaml`` beside them are the shipped
+configs for this set.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from wernicke.core.seeds import derive_rng
 from wernicke.data.drama2brain_stimuli import NO_CAPTION, annotation_file
 from wernicke.data.drama2brain_tables import LEVELS, OVERLAP_S, RUNS, SIMULATED_NOTE, SUBJECTS, TITLES, Run
 from wernicke.features.align import mean_delay
+from wernicke.recipes.config import load_config
+from wernicke.store.config import dump_yaml
 from wernicke.store.files import PathLike, write_bytes, write_json, write_npy, write_text
 
 logger = logging.getLogger(__name__)
@@ -80,11 +83,24 @@ def simulate_drama2brain(out: PathLike, *, size: str = "small", seed: int = 0) -
         raise InputError("E-CFG", "holds something already, expected a new or empty folder", path=out, field="out")
     write_text(out / "SIMULATED.txt", SIMULATED_NOTE + "\n")
     write_json(out / "simulated.json", {"simulated": True, "note": SIMULATED_NOTE, "size": size, "seed": seed})
+    _write_configs(out)
     driving = np.concatenate([_write_level(out, level, seed) for level in LEVELS], axis=1)
     for subject, n_voxels in zip(SUBJECTS, N_VOXELS[size], strict=True):
         _write_subject(out, subject, n_voxels, driving, seed)
         logger.info("simulated subject %s: %d voxels", subject, n_voxels)
     return out
+
+
+def _write_configs(out: Path) -> None:
+    """Write the two shipped configs with the simulated model's name, layers and width."""
+    for name in ("drama2brain_mono", "drama2brain_multi"):
+        _, values, _ = load_config(name)
+        for band in values["bands"].values():
+            band |= {"model": MODEL, "layer": "all" if values["reg_type"] == "mono" else int(PLANTED_LAYER[5:])}
+            if "pca" in band:
+                band["pca"] = _N_LATENT
+        values = {"recipe": "drama2brain_encode", **values, "n_iter": 20}
+        write_text(out / f"{name}.yaml", f"# {SIMULATED_NOTE}\n{dump_yaml(values)}")
 
 
 def _stretches() -> Iterator[tuple[Run, slice]]:

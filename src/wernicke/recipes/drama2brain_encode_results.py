@@ -1,0 +1,258 @@
+"""What drama2brain's encoding models write: a unit's maps and files; tables, facts and the card over all units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from wernicke.core.errors import InputError
+from wernicke.core.recording import Recording, Voxels
+from wernicke.core.split import Split
+from wernicke.data.drama2brain import load_tvoxels
+from wernicke.data.drama2brain_folders import find_folders
+from wernicke.data.drama2brain_tables import OVERLAP_S, RUNS, SIMULATED_SOURCE, SOURCE, TR_S
+from wernicke.data.maps import write_maps
+from wernicke.recipes import drama2brain_encode_tables as tables
+from wernicke.recipes.drama2brain_bands import CEILING_REASON, Band, Drama2brainData, Fitted, Model
+from wernicke.recipes.drama2brain_design import choose_rows
+from wernicke.recipes.drama2brain_published import write_published
+from wernicke.scoring.encoding_card import encoding_card
+from wernicke.store.files import write_json, write_npy
+from wernicke.store.run import RunFolder
+from wernicke.store.units import Unit
+
+if TYPE_CHECKING:
+    from wernicke.recipes.drama2brain_encode import Config
+
+#: The recordings' grid, and its voxels' edge.
+GRID, VOXEL_MM = (96, 96, 72), 2.0
+
+MAPS = {
+    "r": "Pearson r on scored runs", "r2": "R2 on scored runs", "p": "block permutation p, one-sided",
+    "p_fdr": "p, Benjamini-Hochberg", "p_by": "p, Benjamini-Yekutieli", "cv_r": "r on training rows, cross-validated",
+    "cv_r2": "R2 on training rows, cross-validated", "alpha": "penalty chosen on training rows",
+    "r2_low": "R2, lower end of 95 % over blocks", "r2_high": "R2, upper end of 95 % over blocks",
+    "r_nuisance": "Pearson r of the nuisance bands alone", "r_language": "Pearson r without the nuisance bands",
+    "r2_language": "R2 without the nuisance bands", "column": "number of the voxel's column in the recording",
+}  # fmt: skip
+
+CANNOT_TELL = (
+    "Scored runs are later parts of the films that were trained on: nothing here says that a model holds for a film "
+    "that it has not seen.",
+    "Features that change slowly, as films do, predict each other's voxels: unique variance is beyond the bands that "
+    "were fitted, not beyond everything that a film shows.",
+    "No second of film was scored twice, so there is no noise ceiling.",
+)
+
+
+def unit_of(folder: RunFolder, subject: str, model: Model, identity: Mapping[str, str] | None = None) -> Unit:
+    """Where one model of one subject stands in the run."""
+    return Unit(folder.path(f"subjects/{subject}/{model.name}"), identity or {})
+
+
+def write_unit(unit: Path, config: Config, model: Model, recording: Recording, fitted: Fitted) -> None:
+    """Maps in every format, facts, and what was asked for beside them."""
+    n_voxels = recording.values.shape[1]
+    order, voxels, space = place_voxels(config.data, recording.subject, n_voxels)
+    columns: dict[str, np.ndarray] = {"column": order}
+    columns |= {name: values[order] for name, values in fitted.columns.items()}
+    if config.save_coef:
+        columns |= {f"coef_{name}": coef[:, order] for name, coef in fitted.coef.items()}
+    write_maps(unit, columns, voxels)
+    if config.save_pred:
+        for name, values in fitted.predictions.items():
+            write_npy(unit / "predictions" / f"valid_{name}.npy", values)
+        if fitted.nested_predictions is not None:
+            write_npy(unit / "predictions" / "train_nested.npy", fitted.nested_predictions)
+    if config.authors_files:
+        write_published(unit / "drama2brain", fitted, model.bands, config.data.dataset, config.save_pred)
+    facts = {"subject": recording.subject, "model": model.name, "n_voxels": n_voxels, "space": space, **fitted.facts}
+    write_json(unit / "facts.json", facts)
+
+
+def place_voxels(data: Drama2brainData, subject: str, n_voxels: int) -> tuple[np.ndarray, Voxels | None, str]:
+    """Return the recording's columns in the order of maps, where they lie, and what is known of that in words.
+
+    Raises
+    ------
+    InputError
+        E-SHAPE (another number of voxels, or outside the grid).
+    """
+    found = find_folders(data.need_root(), data.folders).fmri_bbregister
+    path = None if found is None else found / subject / "vset_099.mat"
+    if path is None or not path.exists():
+        return np.arange(n_voxels), None, "unknown: no vset_099.mat"
+    flat = load_tvoxels(data.need_root(), subject, folders=data.folders)
+    shape, affine = GRID, voxel_size_only()
+    space = "native grid; without a reference image its voxel size is all that is known"
+    if data.reference is not None:
+        image: Any = nib.load(data.reference)
+        shape, affine = image.shape[:3], np.asarray(image.affine)
+        space = f"native grid, affine of {data.reference.name}"
+    if len(flat) != n_voxels or flat.max() >= np.prod(shape):
+        raise InputError("E-SHAPE", f"found {len(flat)} voxels up to number {flat.max() + 1}, expected {n_voxels} on a "
+                         f"grid of {' x '.join(map(str, shape))}", path=path, field="tvoxels")  # fmt: skip
+    # MATLAB counts along the first axis first, numpy along the last.
+    numbers = np.ravel_multi_index(np.unravel_index(flat, shape, order="F"), shape)
+    order = np.argsort(numbers)
+    mask = np.zeros(shape, dtype=bool)
+    mask.flat[numbers] = True
+    return order, Voxels(mask, affine), space
+
+
+def voxel_size_only() -> np.ndarray:
+    """An affine that knows the voxel's size and puts the grid's middle at the origin."""
+    affine = np.diag([VOXEL_MM, VOXEL_MM, VOXEL_MM, 1.0])
+    affine[:3, 3] = [-VOXEL_MM * (n - 1) / 2 for n in GRID]
+    return affine
+
+
+def write_run(folder: RunFolder, config: Config, models: Sequence[Model], subjects: Sequence[str]) -> None:
+    """Tables over all units, scores, facts and the card."""
+    simulated = (config.data.need_root() / "simulated.json").exists()
+    units = {
+        (subject, model.name): folder.read_json(f"subjects/{subject}/{model.name}/facts.json")
+        for model in models
+        for subject in subjects
+    }
+    scores = tables.read_scores(folder, config, models, subjects)
+    made = tables.make_tables(scores, config, models, units)
+    for name, table in made.items():
+        table.insert(0, "data", "SIMULATED" if simulated else "recorded")
+        folder.write_text(f"tables/{name}.csv", table.to_csv(index=False))
+    folder.write_json("scores.json", tables.score_rows(made["group"], CEILING_REASON))
+    facts = describe(config, models, subjects, units, made, simulated)
+    folder.write_json("facts.json", facts)
+    folder.write_json("card.json", encoding_card(facts["card"]).to_json())
+
+
+def split_of(config: Config, subject: str) -> Split:
+    """The published split: whole runs out. Titles stand on both sides, which is said, not hidden."""
+    rows = choose_rows(config.data)
+    ids = (rows.table["run"] + "-" + rows.table["onset_s"].astype(int).map("{:04d}".format)).to_numpy()
+    samples = rows.table.assign(sample_id=ids, stimulus_id=rows.table["run"])
+    return Split(samples, tuple(ids[rows.train]), tuple(ids[rows.valid]), keys=("run", "stimulus_id"),
+                 accepted_leaks=("title",))  # fmt: skip
+
+
+def describe(
+    config: Config,
+    models: Sequence[Model],
+    subjects: Sequence[str],
+    units: Mapping[tuple[str, str], Mapping[str, Any]],
+    made: Mapping[str, pd.DataFrame],
+    simulated: bool,
+) -> dict[str, Any]:
+    """Everything the report says about this run, as plain facts."""
+    split = split_of(config, subjects[0])
+    overlaps = split.overlaps()
+    bands = {name: band for model in models for name, band in model.bands.items()}
+    first = next(iter(units.values()))
+    audit = first.get("poison_audit")
+    card = card_facts(config, models, subjects, units, made, overlaps, audit, simulated)
+    longest = max(band.longest_delay_s for band in bands.values())
+    return {
+        "recipe": "drama2brain_encode",
+        "mode": config.mode,
+        "reg_type": config.reg_type,
+        "subjects": list(subjects),
+        "models": [{"name": m.name, "bands": {n: describe_band(band) for n, band in m.bands.items()}} for m in models],
+        "data": {
+            "source": asdict(SIMULATED_SOURCE if simulated else SOURCE),
+            "simulated": simulated,
+            "dataset": config.data.dataset,
+            "tr_s": TR_S,
+            "n_runs": len(RUNS),
+            "n_voxels": {subject: units[subject, models[0].name]["n_voxels"] for subject in subjects},
+            "space": {subject: units[subject, models[0].name]["space"] for subject in subjects},
+            "grid": list(GRID),
+            "standardise": config.data.standardise if config.mode == "corrected" else "none",
+            "n_train": len(split.train) if config.mode == "corrected" else None,
+            "n_valid": len(split.test) if config.mode == "corrected" else None,
+        },
+        "features": {"nuisance": list(config.nuisance), "bands": first.get("bands", {}), "longest_delay_s": longest},
+        "split": {"scheme": f"published ({config.data.dataset}): last runs of titles are scored; folds are titles",
+                  "n_folds": len(choose_rows(config.data).cv), "overlaps": overlaps,
+                  "accepted_leaks": list(split.accepted_leaks), "poison_audit": audit or {},
+                  "fingerprints": [split.fingerprint]},
+        "units": {f"{subject}/{name}": dict(facts) for (subject, name), facts in units.items()},
+        "test": {**first["null"], "n_tests": int(made["models"]["n_voxels"].sum()),
+                 "n_significant": int(made["models"]["n_significant"].sum())},
+        "score": config.score if config.mode == "corrected" else "correlation",
+        "ceiling": {"mean": None, "reason": CEILING_REASON},
+        "tables": sorted(made),
+        "maps": MAPS | {
+            column: text
+            for name in (*bands, *config.nuisance)
+            for column, text in ((f"unique_{name}", f"unique {'r' if config.mode == 'faithful' else 'R2'} of {name}"),
+                                 (f"share_{name}", f"share of {name} in the full model (product measure)"))
+        },
+        "simulated": simulated,
+        "cannot_tell": card["cannot_tell"],
+        "card": card,
+    }  # fmt: skip
+
+
+def describe_band(band: Band) -> dict[str, Any]:
+    """A band in plain values."""
+    return {"folder": band.folder, "level": band.level, "model": band.model, "layer": band.layer,
+            "context_s": band.context_s, "shifts_s": band.shifts_s, "delays_s": band.delays_s,
+            "reduction": band.reduction, "nuisance": band.nuisance}  # fmt: skip
+
+
+def card_facts(
+    config: Config,
+    models: Sequence[Model],
+    subjects: Sequence[str],
+    units: Mapping[tuple[str, str], Mapping[str, Any]],
+    made: Mapping[str, pd.DataFrame],
+    overlaps: Mapping[str, int],
+    audit: Mapping[str, bool] | None,
+    simulated: bool,
+) -> dict[str, Any]:
+    """What the credibility card is made from."""
+    first = next(iter(units.values()))
+    bands = {name: band for model in models for name, band in model.bands.items()}
+    delays = [band.shifts_s or band.delays_s or () for band in bands.values()]
+    # A run replays the last seconds of the run before it, so shifts up to that stay within what the run showed.
+    crossing = int(sum(max(0.0, max(delay) - OVERLAP_S) for delay in delays))
+    source = SIMULATED_SOURCE if simulated else SOURCE
+    chosen = ["penalty and band weights (per voxel, over whole titles)"]
+    if "layers" in made:
+        chosen.append("layer (mean over voxels)")
+    card: dict[str, Any] = {
+        "subject": f"{', '.join(dict.fromkeys(b.model for b in bands.values()))} -> {source.name}, "
+                   f"{len(subjects)} subject{'s' if len(subjects) > 1 else ''}",
+        "claim": "what the models make of the annotations predicts responses to later parts of the films",
+        "smallest_effect": config.smallest_effect,
+        "cross_validation": {"scheme": "published split, last runs scored; penalties by whole titles",
+                             "n_folds": len(choose_rows(config.data).cv), "shuffled": False},
+        "borders": {"gap_tr": int(config.data.gap_s) if config.mode == "corrected" else 0,
+                    "delays_tr": sorted({int(d) for delay in delays for d in delay}), "n_crossing": crossing,
+                    "whole_runs": True},
+        "overlaps": dict(overlaps),
+        "accepted_leaks": ["title"],
+        "voxel_selection": {"on": "none", "detail": "all voxels are scored; means over the best are chosen by their "
+                            "score on training rows"},
+        "null": {key: first["null"][key] for key in ("type", "n_permutations", "block_length_tr", "n_blocks")
+                 if key in first["null"]},
+        "correction": {"method": "BH", "q": 0.05, "n_tests": int(made["models"]["n_voxels"].sum()),
+                       "n_significant": int(made["models"]["n_significant"].sum())},
+        "ceiling": {"reason": CEILING_REASON},
+        "selection": {"what": chosen, "on": "training"},
+        "n_subjects": len(subjects),
+        "n_seeds": 1,
+        "stimuli_public_since": 2016,  # the youngest of them
+        "cannot_tell": [*(["SIMULATED data: nothing here speaks of any brain."] if simulated else []), *CANNOT_TELL],
+    }  # fmt: skip
+    if config.tail == "pareto" and config.mode == "corrected":
+        card["correction"]["smallest_p"] = float(np.nanmin(made["models"]["smallest_p"]))
+    if audit is not None:
+        card["poison_audit"] = {"n_steps": len(audit), "changed": [name for name, changed in audit.items() if changed]}
+    return card | tables.headline(made, units, models, subjects)
