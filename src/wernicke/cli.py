@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import logging
 import os
 import sys
@@ -102,12 +103,16 @@ def _call(argv: Sequence[str]) -> int:
 
 
 # Recipes by command: what a config's `recipe` key may name, and where it is.
-ENCODERS = {"haxby_encode": "wernicke.recipes.haxby_encode"}
+ENCODERS = {
+    "haxby_encode": "wernicke.recipes.haxby_encode",
+    "drama2brain_encode": "wernicke.recipes.drama2brain_encode",
+    "bids_encode": "wernicke.recipes.bids_encode",
+}
 DECODERS = {"haxby_decode": "wernicke.recipes.haxby_decode"}
 
 
 def encode(argv: Sequence[str]) -> int:
-    """`wernicke encode --config C --run DIR`."""
+    """`wernicke encode --config C --run DIR [--part k/N|merge]`."""
     return _run_recipe("encode", ENCODERS, argv)
 
 
@@ -118,13 +123,13 @@ def train(argv: Sequence[str]) -> int:
 
 def _run_recipe(command: str, recipes: dict[str, str], argv: Sequence[str]) -> int:
     from wernicke.core.checks import check_option
-    from wernicke.recipes.config import build, load_config
+    from wernicke.recipes.config import build, load_config, shipped
 
     rest = list(argv)
     helped = bool({"--help", "-h"} & set(rest))
     if not rest or (helped and not any(word.split("=")[0] == "--config" for word in rest)):
         sys.stdout.write(f"usage: wernicke {command} --config NAME|FILE --run DIR [--KEY VALUE ...]\n\n"
-                         f"shipped configs: {', '.join(recipes)}\n"
+                         f"shipped configs: {', '.join(shipped(recipes))}\n"
                          f"`wernicke {command} --config NAME --help` lists the keys.\n")  # fmt: skip
         return EXIT_DONE if helped else EXIT_USER
     config = take(rest, "--config")
@@ -135,10 +140,21 @@ def _run_recipe(command: str, recipes: dict[str, str], argv: Sequence[str]) -> i
     if helped:
         build(module.Config, values, path, ["--help"], prog)
     folder = Path(take(rest, "--run"))
+    share = take_part(rest, getattr(module, command))
     made = build(module.Config, values, path, rest, prog)
-    getattr(module, command)(made, folder, command=["wernicke", command, *argv])
+    getattr(module, command)(made, folder, command=["wernicke", command, *argv], **share)
     sys.stdout.write(f"run: {folder.absolute()}\n")
     return EXIT_DONE
+
+
+def take_part(arguments: list[str], command: Callable[..., object]) -> dict[str, str]:
+    """Remove ``--part`` from the arguments and return it as a keyword; refuse it for a recipe that has no shares."""
+    if not any(argument.split("=")[0] == "--part" for argument in arguments):
+        return {}
+    part = take(arguments, "--part")
+    if "part" not in inspect.signature(command).parameters:
+        raise InputError("E-CFG", "this recipe is one piece of work, without shares", field="--part")
+    return {"part": part}
 
 
 def take(arguments: list[str], flag: str) -> str:
