@@ -6,7 +6,7 @@ Parts come some seconds at a time, so that memory stays small however wide a fla
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wernicke.core.errors import InputError
-from wernicke.data.drama2brain_folders import find_folders
+from wernicke.data.drama2brain_folders import Folders, find_folders
 from wernicke.data.drama2brain_media import Media, find_media, media_file
 from wernicke.data.drama2brain_stimuli import annotation_file, read_annotation
 from wernicke.data.drama2brain_tables import Run
@@ -61,7 +61,10 @@ class Stimuli:
     def find(cls, config: Config) -> Stimuli:
         """Look for everything below ``data.root``."""
         data = config.data
-        folders = find_folders(data.folder, {"caption": data.captions} if data.captions is not None else None)
+        # Only captions are looked for: that there are two feature trees, or none, is of no concern here.
+        settled = dict.fromkeys((f.name for f in fields(Folders) if f.name != "caption"), ".")
+        named = {"caption": data.captions} if data.captions is not None else {}
+        folders = find_folders(data.folder, {**settled, **named})
         return cls(config, folders.caption, find_media(data.folder, frames=data.frames, sound=data.sound,
                                                        films=data.films))  # fmt: skip
 
