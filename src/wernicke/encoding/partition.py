@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from wernicke.core.checks import check_option, check_range
 from wernicke.encoding.partition_fit import PartitionData, PartitionMaps
@@ -132,6 +133,7 @@ def partition(
     keep_coef: bool = False,
     exhaustive: bool = False,
     voxels_at_once: int = 4096,
+    device: str = "cpu",
     seed: int = 42,
 ) -> Partition:
     """Fit the full model and its sub-models on training rows, and divide the score on test rows among the bands.
@@ -173,6 +175,8 @@ def partition(
         Evaluate every alpha exactly, as published; else screened and verified near the best.
     voxels_at_once : int
         Bounds memory; results differ with it only by rounding (and through `block_tr` where that is estimated).
+    device : str
+        Where torch computes; tests and resamples stay on the CPU.
     seed : int
 
     Returns
@@ -201,7 +205,7 @@ def partition(
     if alphas is None:
         alphas = FAITHFUL_ALPHAS if mode == "faithful" else CORRECTED_ALPHAS
     solver = SubModels(
-        data.train, alphas, subsets=wanted, cv=data.cv,
+        [torch.from_numpy(band).to(device) for band in data.train], alphas, subsets=wanted, cv=data.cv,
         score_func=correlation_score if mode == "faithful" else r2_score, n_iter=n_iter,
         fit_intercept=mode == "corrected", random_state=seed, exhaustive=exhaustive,
     )  # fmt: skip

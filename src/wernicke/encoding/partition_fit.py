@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.linalg import eigh
 
 from wernicke.core.checks import check_labels, check_matrix
@@ -137,6 +138,7 @@ class PartitionMaps:
         self.n_bootstrap, self.n_permutations, self.tail, self.level = n_bootstrap, n_permutations, tail, level
         self.keep_coef, self.wanted_block_tr = keep_coef, block_tr
         self.maps: dict[tuple[str, Any], np.ndarray] = {}
+        self.test = torch.from_numpy(data.test).to(solver.side.device)
         self._resampling: Resampling | None = None
         self.others: dict[int, np.ndarray] = {}
 
@@ -157,15 +159,22 @@ class PartitionMaps:
         truth, trained = (values[rows].astype(data.test.dtype) for rows in (data.test_rows, data.train_rows))
         models = self.solver.fit(trained)
         full = next(models)
-        prediction = data.test @ full.coef + full.intercept
+        prediction = self._predict(full)
         self._scores(full, voxels, truth, prediction)
         self._full(full, voxels, truth, prediction)
         sums = self.resampling.bootstrap.sums(truth, prediction)
         for model in models:
-            prediction = data.test @ model.coef + model.intercept
+            prediction = self._predict(model)
             self._scores(model, voxels, truth, prediction)
             if len(model.bands) == len(data.names) - 1:
                 self._unique(full, model, voxels, truth, prediction, sums)
+
+    def _predict(self, model: SubModel) -> np.ndarray:
+        return (self.test @ model.coef + model.intercept).cpu().numpy()
+
+    def _share(self, model: SubModel, part: slice) -> np.ndarray:
+        """Return what one band contributes to the prediction of the test rows."""
+        return (self.test[:, part] @ model.coef[part]).cpu().numpy()
 
     def _put(self, kind: str, key: Any, voxels: np.ndarray, values: np.ndarray) -> None:
         if (kind, key) not in self.maps:
@@ -176,12 +185,12 @@ class PartitionMaps:
     def _scores(self, model: SubModel, voxels: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> None:
         self._put("r", model.bands, voxels, correlation_score(truth, prediction))
         self._put("r2", model.bands, voxels, r2_score(truth, prediction))
-        self._put("cv", model.bands, voxels, model.cv_scores)
+        self._put("cv", model.bands, voxels, model.cv_scores.cpu().numpy())
 
     def _full(self, model: SubModel, voxels: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> None:
         """Keep what only the full model has: product measure, weights, interval; and, once, find the block length."""
         data = self.data
-        shares = np.stack([data.test[:, part] @ model.coef[part] for part in data.parts])
+        shares = np.stack([self._share(model, part) for part in data.parts])
         shares -= shares.mean(axis=1, keepdims=True)
         centred = truth - truth.mean(axis=0)
         of_r, of_r2 = correlation_score_split(centred, shares), r2_score_split(centred, shares)
@@ -189,8 +198,8 @@ class PartitionMaps:
             self._put("product_r", name, voxels, of_r[i])
             self._put("product_r2", name, voxels, of_r2[i])
             if self.keep_coef:
-                self._put("coef", name, voxels, model.coef[data.parts[i]] / data.scales[i])
-        self._put("alpha", "", voxels, model.best_alphas)
+                self._put("coef", name, voxels, (model.coef[data.parts[i]] / data.scales[i]).cpu().numpy())
+        self._put("alpha", "", voxels, model.best_alphas.cpu().numpy())
         if self._resampling is None:
             length = self.wanted_block_tr or block_length(prediction, truth, data.test_runs)
             bootstrap = BlockBootstrap.draw(
@@ -212,9 +221,7 @@ class PartitionMaps:
         if band not in self.others:
             self.others[band] = leading_directions(np.delete(self.data.test, np.r_[part], axis=1), len(truth) // 10)
         basis = self.others[band]
-        share, rest = (
-            values - basis @ (basis.T @ values) for values in (self.data.test[:, part] @ full.coef[part], truth)
-        )
+        share, rest = (values - basis @ (basis.T @ values) for values in (self._share(full, part), truth))
         test = permutation_test(
             share, rest, self.data.test_runs, n_permutations=self.n_permutations,
             block_length=self.resampling.block_tr, tail=self.tail, seed=self.seed,  # type: ignore[arg-type]
