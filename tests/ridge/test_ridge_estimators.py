@@ -237,3 +237,43 @@ out = [mono[-1].cv_scores_, correlation_score(Y[60:], mono.predict(X[60:])), ban
         results[package] = space["out"]
     for mine, other in zip(results["wernicke.ridge"], results["himalaya.ridge"], strict=True):
         np.testing.assert_allclose(mine, other, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "solver"),
+    [
+        ("Ridge", "solve_ridge_svd"),
+        ("RidgeCV", "solve_ridge_cv_svd"),
+        ("GroupRidgeCV", "solve_group_ridge_random_search"),
+    ],
+)
+def test_every_keyword_of_himalayas_solver_is_taken(name, solver):
+    (X,), Y = simulate(40, (6,), 3)
+    own = set(inspect.signature(getattr(himalaya.ridge, name)).parameters)
+    keywords = inspect.signature(getattr(himalaya.ridge, solver)).parameters
+    params = {
+        key: p.default
+        for key, p in keywords.items()
+        if key not in {"X", "Xs", "Y", "score_func", "return_weights"} | own
+    }
+    params |= {"score_func": ours.r2_score} if "score_func" in keywords else {}
+    params |= {"warn": False, "n_targets_batch": 2} | ({"progress_bar": False} if "progress_bar" in params else {})
+    mine = getattr(ours, name)(solver_params=params).fit(X, Y)
+    params |= {"score_func": himalaya.scoring.r2_score} if "score_func" in keywords else {}
+    if name == "GroupRidgeCV":
+        params["n_iter"] = 1  # the first draw is the same for all seeds
+        mine.set_params(solver_params=params | {"score_func": ours.r2_score}).fit(X, Y)
+    other = getattr(himalaya.ridge, name)(solver_params=params).fit(X, Y)
+    np.testing.assert_allclose(mine.coef_, other.coef_, atol=1e-9)
+
+
+def test_clamped_band_weights_are_counted():
+    Xs, Y = simulate(60, (4, 4), 5)
+    gammas = np.array([[1.0, 1e-12]])
+    with pytest.warns(
+        ours.AlphaGridWarning, match="5 of 5 targets chose band weights of which some were raised to 1e-08"
+    ):
+        model = ours.GroupRidgeCV("input", solver_params={"n_iter": gammas, "alphas": ALPHAS}).fit(Xs, Y)
+    assert model.n_clamped_ == 5
+    model.set_params(solver_params={"n_iter": np.array([[1.0, 0.0]]), "alphas": ALPHAS, **QUIET}).fit(Xs, Y)
+    assert model.n_clamped_ == 0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -90,51 +93,73 @@ def test_subjects_share_a_job(data, tmp_path):
 
 SCRIPT = """
 import os, signal, sys
+from pathlib import Path
 import numpy as np
 import torch
 torch.set_num_threads(1)
 import wernicke.ridge.job as job
 import wernicke.ridge.tiles as tiles
 write = tiles.write_safetensors
-left = int(sys.argv[1])
+home, n_writes = Path(sys.argv[1]), int(sys.argv[2])
 
-def write_and_maybe_die(path, arrays):
-    global left
-    if left == 0 and sys.argv[2] == "before":
-        os.kill(os.getpid(), signal.SIGKILL)
-    write(path, arrays)
-    left -= 1
-    if left == -1:
-        os.kill(os.getpid(), signal.SIGKILL)
 
-tiles.write_safetensors = write_and_maybe_die
-job.write_safetensors = write_and_maybe_die
-Xs = [np.load(sys.argv[3] + "/X0.npy"), np.load(sys.argv[3] + "/X1.npy")]
+def run(folder, die_at, when):
+    # In a process of its own: do the job, and be killed at one of the files it writes.
+    pid = os.fork()
+    if pid == 0:
+        left = die_at
+
+        def write_and_maybe_die(path, arrays):
+            nonlocal left
+            if left == 0 and when == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            write(path, arrays)
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
+
+        tiles.write_safetensors = job.write_safetensors = write_and_maybe_die
+        tiles.fit_tiles(Xs, home / "Y.npy", home / folder, **settings)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+Xs = [np.load(home / "X0.npy"), np.load(home / "X1.npy")]
 settings = dict(alphas=np.logspace(-2, 5, 8), cv=3, n_iter=2, tile=80)
-tiles.fit_tiles(Xs, sys.argv[3] + "/Y.npy", sys.argv[3] + "/killed", **settings)
+tiles.fit_tiles(Xs, home / "Y.npy", home / "warm", **settings)  # all is imported now, and forks need not
+for at in range(n_writes):
+    for when in ("before", "after"):
+        folder = f"killed_{at}_{when}"
+        assert run(folder, at, when) == -signal.SIGKILL, (at, when)
+        assert run(folder, -1, "never") == 0
+assert run("killed_often", 3, "before") == -signal.SIGKILL
+assert run("killed_often", 5, "after") == -signal.SIGKILL
+assert run("killed_often", 2, "before") == -signal.SIGKILL
+assert run("killed_often", -1, "never") == 0
+assert run("whole", n_writes, "before") == 0  # it writes no more than this
 """
 
 
 @pytest.mark.slow
-def test_killed_at_any_point_and_started_again_gives_the_same_bytes(data, tmp_path):
+def test_killed_at_any_file_and_started_again_gives_the_same_bytes(data, tmp_path):
     Xs, _, path = data
     for i, X in enumerate(Xs):
         np.save(tmp_path / f"X{i}.npy", X)
-    job = ours.fit_tiles(Xs, path, tmp_path / "whole", alphas=ALPHAS, cv=3, n_iter=2, tile=80)
+    job = ours.fit_tiles(Xs, path, tmp_path / "undisturbed", alphas=ALPHAS, cv=3, n_iter=2, tile=80)
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(SCRIPT))
-    # Writes: features, 2 draws of (3 folds, 1 of all), 4 tiles. Die in the bases, then twice in the tiles.
-    for n_writes, when in ((4, "before"), (6, "after"), (0, "after"), (99, "never")):
-        done = subprocess.run(
-            [sys.executable, script, str(n_writes), when, str(tmp_path)], capture_output=True, text=True
-        )
-        assert done.returncode == (0 if when == "never" else -signal.SIGKILL), done.stderr
-    assert digest(tmp_path / "killed") == digest(job)
+    n_writes = 1 + 2 * (3 + 1) + 4  # features; for 2 draws 3 folds and all samples; 4 tiles
+    done = subprocess.run([sys.executable, script, tmp_path, str(n_writes)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    folders = sorted(path for path in tmp_path.glob("killed_*"))
+    assert len(folders) == 2 * n_writes + 1
+    for folder in folders:
+        assert digest(folder) == digest(job), folder.name
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_two_dask_workers_of_which_one_dies_give_the_same_bytes(data, tmp_path):
+def test_two_workers_of_a_local_cluster_of_which_one_dies_give_the_same_bytes(data, tmp_path):
     distributed = pytest.importorskip("distributed")
     Xs, _, path = data
     alone = ours.fit_tiles(Xs, path, tmp_path / "alone", alphas=ALPHAS, cv=3, n_iter=3, tile=10)
@@ -150,6 +175,75 @@ def test_two_dask_workers_of_which_one_dies_give_the_same_bytes(data, tmp_path):
         del killed
         assert pids[0] not in client.run(os.getpid).values()
     assert digest(alone) == digest(both)
+
+
+DOOMED = """
+import os, pathlib, signal
+import wernicke.ridge.tiles as tiles
+from wernicke.store.files import write_safetensors as write  # dask imports this file twice
+done = []
+
+
+def write_then_die(path, arrays):
+    if done:  # with its second tile in hand
+        pathlib.Path({note!r}).write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(path, arrays)
+    done.append(path)
+
+
+tiles.write_safetensors = write_then_die
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_schedulers_address_and_a_worker_that_dies_mid_run_give_the_same_bytes(data, tmp_path):
+    pytest.importorskip("distributed")
+    Xs, _, path = data
+    alone = ours.fit_tiles(Xs, path, tmp_path / "alone", alphas=ALPHAS, cv=3, n_iter=3, tile=10)
+    (tmp_path / "doomed.py").write_text(DOOMED.format(note=str(tmp_path / "died")))
+    contact = tmp_path / "scheduler.json"
+
+    def start(module: str, *arguments: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", f"distributed.cli.{module}", "--scheduler-file", str(contact), *arguments]
+        return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    worker = ("dask_worker", "--no-nanny", "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1")
+    processes = [start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")]
+    try:
+        processes += [start(*worker, "--preload", str(tmp_path / "doomed.py")), start(*worker)]
+        for _ in range(300):
+            if contact.exists() and contact.read_text().endswith("}"):
+                break
+            time.sleep(0.1)
+        address = json.loads(contact.read_text())["address"]
+        with distributed_client(address, n_workers=2):
+            both = ours.fit_tiles(Xs, path, tmp_path / "both", alphas=ALPHAS, cv=3, n_iter=3, tile=10, client=address)
+        assert processes[1].wait(timeout=20) == -signal.SIGKILL
+        assert int((tmp_path / "died").read_text()) == processes[1].pid
+    finally:
+        for process in processes[::-1]:
+            process.kill()
+            process.wait()
+    assert digest(alone) == digest(both)
+
+
+@contextmanager
+def distributed_client(address: str, n_workers: int):
+    """Wait until so many workers have come."""
+    from distributed import Client
+
+    with Client(address, timeout=30) as client:
+        client.wait_for_workers(n_workers, timeout=60)
+        yield client
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_address_that_names_no_scheduler_is_refused(data, tmp_path):
+    pytest.importorskip("distributed")
+    with pytest.raises(InputError, match="no scheduler answers at nowhere://x"):
+        ours.fit_tiles(data[0], data[2], tmp_path / "job", alphas=ALPHAS, cv=3, n_iter=1, client="nowhere://x")
 
 
 def test_another_job_in_the_folder_is_refused(data, tmp_path):

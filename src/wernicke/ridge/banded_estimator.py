@@ -49,6 +49,8 @@ class GroupRidgeCV(_BaseRidge):
         is not verified for it: there the screened score stands, unless ``solver_params=dict(exhaustive=True)``.
     n_features_in_, dtype_, n_floored_, n_edge_
         As in `RidgeCV`.
+    n_clamped_ : int
+        Targets whose chosen draw has a band weight that was raised to 1e-8 of the largest.
     """
 
     _solvers = ("random_search",)
@@ -92,7 +94,7 @@ class GroupRidgeCV(_BaseRidge):
         )  # fmt: skip
         self.best_alphas_, self.cv_scores_ = 1 / _sum_exp(found.deltas), found.cv_scores
         self.deltas_ = found.deltas[:, 0] if ravel else found.deltas
-        self.n_floored_, self.n_edge_ = found.n_floored, found.n_edge
+        self.n_floored_, self.n_edge_, self.n_clamped_ = found.n_floored, found.n_edge, found.n_clamped
         self._keep_weights(found.coef, found.intercept, ravel)
         return self
 

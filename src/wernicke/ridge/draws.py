@@ -82,6 +82,12 @@ def clamp_gammas(gammas: np.ndarray) -> np.ndarray:
     return np.where((gammas > 0) & (gammas < smallest), smallest, gammas)
 
 
+def is_clamped(gammas: np.ndarray) -> np.ndarray:
+    """Return whether each row has a weight that `clamp_gammas` raised, or that stands at its limit anyway."""
+    limit = SMALLEST_RATIO * (1 + 1e-9) * gammas.max(1, keepdims=True)
+    return ((gammas > 0) & (gammas <= limit)).any(1)
+
+
 def refine_gammas(gammas: np.ndarray, chosen: np.ndarray, n_refine: int, rng: np.random.Generator) -> np.ndarray:
     """Return new gammas around those that most targets chose.
 

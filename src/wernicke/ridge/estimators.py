@@ -18,8 +18,18 @@ from wernicke.ridge.arrays import Array, check_finite_tensor, give_back, is_torc
 from wernicke.ridge.scores import r2_score
 from wernicke.ridge.solvers import solve_ridge, solve_ridge_cv
 
-#: himalaya's keywords that bound its memory. Here no array has an alpha axis, so they are taken and have no effect.
-_WITHOUT_EFFECT = frozenset({"n_alphas_batch", "n_targets_batch_refit", "diagonalize_method"})
+#: himalaya's keywords that bound its memory or choose its decomposition. They are taken and have no effect: here no
+#: array has an alpha axis, one decomposition serves, and its eigenvalues are not negative.
+_WITHOUT_EFFECT = frozenset(
+    {
+        "n_alphas_batch",
+        "n_targets_batch_refit",
+        "diagonalize_method",
+        "method",
+        "negative_eigenvalues",
+        "return_weights",
+    }
+)
 
 
 class _BaseRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -33,7 +43,7 @@ class _BaseRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
             raise InputError("E-CFG", f"unknown value `{self.solver}`", field="solver",
                              hint=suggest(str(self.solver), self._solvers))  # fmt: skip
         given = dict(self.solver_params or {})
-        known = set(inspect.signature(solve).parameters) - {"X", "Xs", "Y"} | _WITHOUT_EFFECT
+        known = set(inspect.signature(solve).parameters) - {"X", "Xs", "Y"} | _WITHOUT_EFFECT | {"warn"}
         for key in given:
             if key in direct:
                 raise InputError("E-CFG", f"`{key}` is a parameter of {type(self).__name__} itself",
@@ -41,7 +51,7 @@ class _BaseRidge(MultiOutputMixin, RegressorMixin, BaseEstimator):
             if key not in known:
                 raise InputError("E-CFG", f"unknown key `{key}`", field="solver_params",
                                  hint=suggest(key, known - direct))  # fmt: skip
-        return {key: value for key, value in given.items() if key not in _WITHOUT_EFFECT}
+        return {key: value for key, value in given.items() if key in inspect.signature(solve).parameters}
 
     def _check_X(self, X: Any, reset: bool) -> Any:
         """Return X as a 2-D floating array, or as the tensor it is, and note or compare its number of features."""

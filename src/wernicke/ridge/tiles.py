@@ -146,10 +146,14 @@ def _run_on_dask(client: Any, folder: str, fingerprint: str, tiles: list[tuple[s
         raise InputError("E-REF", "dask needs the package `distributed`", field="client",
                          hint='pip install "wernicke[cluster]"') from error  # fmt: skip
     own = isinstance(client, str)
-    connected = Client(client) if own else client
+    try:
+        connected = Client(client, timeout=20) if own else client
+    except (OSError, ValueError) as error:
+        raise InputError("E-REF", f"no scheduler answers at {client}: {error}", field="client") from None
     try:
         tasks = [connected.submit(run_tile, folder, fingerprint, *tile, pure=False, retries=3) for tile in tiles]
-        for task in tqdm(as_completed(tasks), total=len(tasks), desc="tiles", disable=None):
+        done = as_completed(tasks, loop=connected.loop)  # the caller may have a client of its own
+        for task in tqdm(done, total=len(tasks), desc="tiles", disable=None):
             task.result()
     finally:
         if own:
