@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from wernicke.recipes.drama2brain_encode import Config as DramaConfig
     from wernicke.recipes.haxby_encode import Config as HaxbyConfig
 
-#: Python with numpy, scipy, torch, scikit-learn and what they load (measured 0.36 GB with torch for CPUs).
-LIBRARIES_BYTES = 400_000_000
-#: What the solvers reach of the speed of large matrix products (measured .65 to .8; benchmarks/README.md).
-EFFICIENCY = 0.7
+#: Python with numpy, scipy, torch, scikit-learn and what they load (measured 0.4 GB with torch for CPUs, and some room).
+LIBRARIES_BYTES = 450_000_000
+#: What the solvers reach of the speed of large matrix products (measured .6 to .9; benchmarks/README.md).
+EFFICIENCY = 0.75
 #: As published: voxels of DM01, the subject whose map can be had.
 DRAMA_VOXELS = 87_969
 TILED = "in each process; it does not grow with the number of voxels"

@@ -10,14 +10,14 @@ from wernicke.ridge.search import TILE
 
 @dataclass(frozen=True)
 class TilePlan:
-    """What `fit_tiles` will take, apart from Python and its libraries (about 0.4 GB)."""
+    """What `fit_tiles` will take, apart from Python and its libraries (about 0.45 GB)."""
 
     peak_bytes: int
     """Memory at a time in each process; it does not depend on the number of targets."""
     disk_bytes: int
     """Results and shared bases."""
     flops: float
-    """Floating-point operations, a multiply-add counted as two."""
+    """Floating-point operations, a multiply-add counted as two, in units of large float32 products."""
     n_tiles: int
 
 
@@ -58,14 +58,16 @@ def plan_tiles(
     part = min(tile, TILE)
     search = part * (2 * n_folds * rank + 4 * rank + 10 * n_folds * n_alphas) * itemsize
     held = tile * (3 * n_samples + cross + 2 * p + n_draws) * itemsize
-    features = 2 * n_samples * p * itemsize
-    peak = features + statistics + max(5 * rank * rank * 8, 2 * basis + 2 * refit + held + search)
+    inputs = 2 * n_samples * p * itemsize
+    peak = inputs + statistics + max(5 * rank * rank * 8, 2 * basis + 2 * refit + held + search)
     total = sum(n_targets)
-    per_target = 2 * n_samples * (2 * rank if dual else p) + n_draws * sum(
-        4 * rank * rank + 3 * 2 * size * rank for size in tests
-    )
-    flops = total * (per_target + 4.0 * p * rank) + n_draws * (n_folds + 1) * 9.0 * rank**3
-    flops += 2.0 * n_samples * p * (n_samples if dual else p)
+    ranks = [n_samples - size if dual else p for size in fold_sizes]
+    # Of every target: its cross products, each fold's two projections and about 2.2 exact evaluations, the refit.
+    per_target = (0 if dual else 2.0 * n_samples * p) + 2.0 * rank * (rank + p)
+    per_target += n_draws * sum(2.0 * r * r + 5.0 * min(size, r) * r for r, size in zip(ranks, fold_sizes, strict=True))
+    # An eigendecomposition takes as long as large float32 products of 13 r^3 operations do.
+    features = n_draws * sum(13.0 * r**3 for r in (*ranks, rank)) + 2.0 * n_samples * p * min(n_samples, p)
+    flops = total * per_target + features
     n_tiles = sum(-(-n // tile) for n in n_targets)
     disk = total * (p + n_draws + 4) * itemsize + n_draws * (basis + refit) + n_samples * p * itemsize
     return TilePlan(int(peak), int(disk), float(flops), n_tiles)
