@@ -2,7 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/ridge.py --quick            # under 3 minutes
     OMP_NUM_THREADS=1 python benchmarks/ridge.py --rows ridge-8000  # one row of the full table
-    OMP_NUM_THREADS=1 python benchmarks/ridge.py --json rows.json   # all rows: about an hour
+    OMP_NUM_THREADS=1 python benchmarks/ridge.py --json rows.json   # all rows: about an hour and a half
+    python benchmarks/ridge.py --rows gpu-88000                     # beside himalaya's torch_cuda backend
 
 Settings are those of drama2brain: 25 alphas from 1e-12 to 1e12, 4 contiguous folds, correlation score. Data are
 simulated: autocorrelated features with a power-law spectrum, 40 % of the voxels with signal. Each row is a process of
@@ -42,6 +43,7 @@ class Row:
     wanted: float
     draws: int = 1
     repeats: int = 1
+    device: str = "cpu"
 
 
 # For rows over 100 s the rival is the one that was fastest among himalaya's solvers and backends when all were run.
@@ -60,6 +62,8 @@ QUICK = [
     Row("quick-banded", 1200, (100,) * 3, 800, ("GroupRidgeCV numpy",), 5, draws=4, repeats=3),
     Row("quick-wide", 800, (2400,), 3000, ("KernelRidgeCV numpy",), 2, repeats=3),
 ]
+# Wall-clock seconds; the way of the data to the card is in both sides' time.
+GPU = [Row("gpu-88000", 22262, (1280,), 88000, ("RidgeCV torch_cuda",), 1, repeats=3, device="cuda")]
 
 
 def simulate(row: Row, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray]:
@@ -89,12 +93,15 @@ def simulate(row: Row, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray]:
 
 def run_ours(row: Row, bands: list[np.ndarray], Y: np.ndarray, gammas: np.ndarray) -> np.ndarray:
     """Fit with wernicke; return each voxel's best CV score."""
+    import torch
+
     from wernicke.ridge import correlation_score, solve_group_ridge
 
+    placed = [torch.from_numpy(part).to(row.device) for part in (*bands, Y)] if row.device != "cpu" else [*bands, Y]
     found = solve_group_ridge(
-        bands, Y, n_iter=gammas, alphas=ALPHAS, cv=N_FOLDS, score_func=correlation_score, warn=False
+        placed[:-1], placed[-1], n_iter=gammas, alphas=ALPHAS, cv=N_FOLDS, score_func=correlation_score, warn=False
     )
-    return found.cv_scores.max(0)
+    return np.asarray(torch.as_tensor(found.cv_scores).cpu()).max(0)
 
 
 def run_himalaya(kind: str, row: Row, bands: list[np.ndarray], Y: np.ndarray, gammas: np.ndarray) -> np.ndarray:
@@ -117,7 +124,7 @@ def run_himalaya(kind: str, row: Row, bands: list[np.ndarray], Y: np.ndarray, ga
         scores = KernelRidgeCV(ALPHAS, solver_params=params, cv=N_FOLDS).fit(bands[0], Y).cv_scores_
     else:
         scores = RidgeCV(ALPHAS, solver_params=params | {"warn": False}, cv=N_FOLDS).fit(bands[0], Y).cv_scores_
-    return np.asarray(scores)
+    return np.asarray(scores.cpu() if hasattr(scores, "cpu") else scores)
 
 
 def run_huth(kind: str, row: Row, bands: list[np.ndarray], Y: np.ndarray, gammas: np.ndarray) -> np.ndarray:
@@ -140,21 +147,35 @@ def run_huth(kind: str, row: Row, bands: list[np.ndarray], Y: np.ndarray, gammas
     return scores.max(0)
 
 
-def sgemm_rate() -> float:
-    """Return this machine's rate of float32 matrix products now, in FLOP per CPU-second."""
-    A = np.random.default_rng(0).standard_normal((2000, 2000), dtype=np.float32)
+def clock(device: str) -> float:
+    """Return CPU-seconds so far; on a GPU, wall-clock seconds once all it was given is done."""
+    if device == "cpu":
+        return time.process_time()
+    import torch
+
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def sgemm_rate(device: str = "cpu", n: int = 2000) -> float:
+    """Return this machine's rate of float32 matrix products now, in FLOP per (CPU-)second."""
+    A = np.random.default_rng(0).standard_normal((n, n), dtype=np.float32)
+    if device != "cpu":
+        import torch
+
+        A = torch.from_numpy(A).to(device)
     A @ A
-    start = time.process_time()
+    start = clock(device)
     for _ in range(3):
         A @ A
-    return 3 * 2 * 2000**3 / (time.process_time() - start)
+    return 3 * 2 * n**3 / (clock(device) - start)
 
 
-def timed(work: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
-    """Return CPU-seconds and the result."""
-    start = time.process_time()
+def timed(work: Callable[[], np.ndarray], device: str) -> tuple[float, np.ndarray]:
+    """Return the time taken and the result."""
+    start = clock(device)
     result = work()
-    return time.process_time() - start, result
+    return clock(device) - start, result
 
 
 def resident(key: str) -> float:
@@ -179,7 +200,7 @@ def run_row(row: Row, ours_only: bool) -> dict:
     runs: dict[str, Callable] = {"wernicke": run_ours}
     for kind in () if ours_only else row.rivals:
         runs[kind] = lambda *args, kind=kind: (run_huth if kind == "Huth" else run_himalaya)(kind, *args)
-    small = Row("warm-up", 200, tuple(min(w, 20) for w in row.widths), 100, (), 0)
+    small = Row("warm-up", 200, tuple(min(w, 20) for w in row.widths), 100, (), 0, device=row.device)
     for run in runs.values():
         run(small, *simulate(small), gammas[:1])
     bands, Y = simulate(row)
@@ -187,10 +208,10 @@ def run_row(row: Row, ours_only: bool) -> dict:
     scores, peaks, rates = {}, {}, []
     for _ in range(row.repeats):
         for name, run in runs.items():
-            rates.append(sgemm_rate())
+            rates.append(sgemm_rate(row.device, 2000 if row.device == "cpu" else 8000))
             forget_peak()
             base = resident("VmRSS")
-            seconds, scores[name] = timed(lambda run=run: run(row, bands, Y, gammas))
+            seconds, scores[name] = timed(lambda run=run: run(row, bands, Y, gammas), row.device)
             times[name].append(seconds)
             print(f"    {row.name}: {name} {seconds:.2f} CPU-s", file=sys.stderr, flush=True)
             peaks.setdefault(name, resident("VmHWM") - base)
@@ -200,7 +221,8 @@ def run_row(row: Row, ours_only: bool) -> dict:
     floor = (2.0 * row.n * p * row.n_targets + row.n * p * min(row.n, p)) / rate
     result = {
         "case": row.name, "ours": best["wernicke"], "rival": None if rival is None else best[rival],
-        "rival_name": None if rival is None else f"himalaya {rival}", "unit": "CPU-seconds",
+        "rival_name": None if rival is None else f"himalaya {rival}",
+        "unit": "CPU-seconds" if row.device == "cpu" else "seconds",
         "ratio": best["wernicke"] / floor if rival is None else best[rival] / best["wernicke"], "wanted": row.wanted,
         "settings": asdict(row)
         | {"alphas": "logspace(-12, 12, 25)", "folds": N_FOLDS, "dtype": "float32", "threads": 1},
@@ -226,7 +248,7 @@ def describe(row: dict) -> str:
     )  # fmt: skip
     kind = "of the floor" if row["rival"] is None else "times faster"
     return (
-        f"{row['case']}: ours {row['ours']:.2f}, rival {rival} CPU-s: {row['ratio']:.1f} {kind} (wanted "
+        f"{row['case']}: ours {row['ours']:.2f}, rival {rival} {row['unit']}: {row['ratio']:.1f} {kind} (wanted "
         f"{row['wanted']:g}); {row['ours_over_floor']:.1f} x floor at {row['gflops']:.0f} GFLOP/CPU-s{loss}\n"
         f"    all: {others}; peak GB beyond data: {memory}"
     )
@@ -241,7 +263,7 @@ def main() -> None:
     parser.add_argument("--json", help="write the rows to this file")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    known = {row.name: row for row in FULL + QUICK}
+    known = {row.name: row for row in FULL + QUICK + GPU}
     if given.child:
         name, out = given.child.split("=", 1)
         with open(out, "w") as file:
@@ -251,6 +273,11 @@ def main() -> None:
     unknown = [name for name in names if name not in known]
     if unknown:
         parser.error(f"unknown row {unknown[0]}; known: {', '.join(known)}")
+    if any(known[name].device == "cuda" for name in names):
+        import torch
+
+        if not torch.cuda.is_available():
+            parser.error("gpu-88000 needs a GPU with CUDA")
     results = []
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
