@@ -39,7 +39,9 @@ class Drawing:
 
 
 @contextmanager
-def drawing(width_px: int, height_px: int, *, simulated: bool, scale: int = 1) -> Iterator[Drawing]:
+def drawing(
+    width_px: int, height_px: int, *, simulated: bool, scale: int = 1, colors: int | None = None
+) -> Iterator[Drawing]:
     """Yield a figure to draw into, whatever the user's matplotlib settings; afterwards `Drawing.png` holds it.
 
     Parameters
@@ -50,6 +52,8 @@ def drawing(width_px: int, height_px: int, *, simulated: bool, scale: int = 1) -
         Write SIMULATED across the figure.
     scale : int
         Pixels of the file for each pixel on the page; at most `MAX_WIDTH_PX` wide in all.
+    colors : int, optional
+        Keep at most so many colours: about a third of the bytes where a figure is a picture.
     """
     if width_px * scale > MAX_WIDTH_PX:
         raise ValueError(f"{width_px} x {scale} px is wider than {MAX_WIDTH_PX}")
@@ -66,8 +70,19 @@ def drawing(width_px: int, height_px: int, *, simulated: bool, scale: int = 1) -
                         ha="center", va="center", rotation=12, zorder=100)  # fmt: skip
         buffer = io.BytesIO()
         # No metadata: neither time nor version stands in the bytes.
-        canvas.print_png(buffer, metadata={"Software": None}, pil_kwargs={"optimize": True})
-        drawn.png = buffer.getvalue()
+        packing: dict[str, Any] = {"optimize": True} if colors is None else {"compress_level": 1}
+        canvas.print_png(buffer, metadata={"Software": None}, pil_kwargs=packing)
+        drawn.png = buffer.getvalue() if colors is None else _with_fewer_colors(buffer, colors)
+
+
+def _with_fewer_colors(png: io.BytesIO, colors: int) -> bytes:
+    from PIL import Image
+
+    reduced = io.BytesIO()
+    with Image.open(png) as picture:
+        palette = picture.convert("RGB").quantize(colors, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        palette.save(reduced, "PNG", optimize=True)
+    return reduced.getvalue()
 
 
 def _settings() -> Any:

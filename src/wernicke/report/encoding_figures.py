@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.colors import ListedColormap
 
+from wernicke.report.brain_figures import NO_VALUE, Scale
 from wernicke.report.canvas import BLUE, GREEN, INK, QUIET, drawing
 from wernicke.report.words import number
 
-NO_VALUE = "#dfe2e6"
-COLORS = "RdBu_r"
 MAX_SLICES = 8
 
 
@@ -71,17 +69,23 @@ def map_figure(slices: Slices, values: np.ndarray, *, label: str, limit: float, 
         Colours run from -`limit` to `limit`, so that the sign shows.
     simulated : bool
     """
+    return slices_figure(slices, values, Scale.around_zero(label, limit), simulated=simulated)
+
+
+def slices_figure(
+    slices: Slices, values: np.ndarray, scale: Scale, *, simulated: bool, width_px: int = 420, colors: int | None = None
+) -> bytes:
+    """Numbers or labels on the slices of a volume: see `map_figure`, of which the `scale` says how to colour them."""
     n = len(slices.planes)
     n_columns = min(n, 4)
     n_rows = -(-n // n_columns)
     height_mm, width_mm = (slices.planes.shape[k] * slices.size_mm[2 - k] for k in (1, 2))
-    width_px = 420
     height_px = int(round(min(560, (width_px - 40) / n_columns * height_mm / width_mm * n_rows + 84)))
-    norm = Normalize(-limit, limit)
-    with drawing(width_px, height_px, simulated=simulated, scale=2) as drawn:
+    height_px += 16 * (len(scale.names) > 3)
+    with drawing(width_px, height_px, simulated=simulated, scale=2, colors=colors) as drawn:
         axes = drawn.figure.subplots(n_rows, n_columns, squeeze=False).ravel()
         for ax, plane in zip(axes, slices.planes, strict=False):
-            _draw_plane(ax, slices, plane, values, norm)
+            _draw_plane(ax, slices, plane, values, scale)
         for ax in axes:
             ax.set_axis_off()
         left, right, bottom, top = slices.letters
@@ -89,23 +93,18 @@ def map_figure(slices: Slices, values: np.ndarray, *, label: str, limit: float, 
         drawn.figure.suptitle(words, fontsize=8.5, color=QUIET)
         if n == 1:
             _letter(axes[0], slices)
-        bar = drawn.figure.colorbar(
-            ScalarMappable(norm, COLORS), ax=list(axes), orientation="horizontal", fraction=0.05, pad=0.03, aspect=38,
-            shrink=0.86,
-        )  # fmt: skip
-        bar.set_label(label)
-        bar.outline.set_linewidth(0.6)
+        scale.draw(drawn.figure, list(axes))
     return drawn.png
 
 
-def _draw_plane(ax: Axes, slices: Slices, plane: np.ndarray, values: np.ndarray, norm: Normalize) -> None:
+def _draw_plane(ax: Axes, slices: Slices, plane: np.ndarray, values: np.ndarray, scale: Scale) -> None:
     height, width = plane.shape
     extent = (0.0, width * slices.size_mm[0], 0.0, height * slices.size_mm[1])
     inside = np.where(plane >= 0, 1.0, np.nan)
     place: dict[str, Any] = {"origin": "lower", "extent": extent, "interpolation": "nearest", "aspect": "equal"}
     ax.imshow(inside, cmap=ListedColormap([NO_VALUE]), **place)
     picture = np.where(plane >= 0, values[np.maximum(plane, 0)], np.nan)
-    ax.imshow(picture, cmap=COLORS, norm=norm, **place)
+    ax.imshow(picture, **scale.colored, **place)
 
 
 def _letter(ax: Axes, slices: Slices) -> None:

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from wernicke.core.errors import InputError
-from wernicke.report import decoding, encoding
+from wernicke.report import decoding, encoding, whole_brain
 from wernicke.report.references import bibliography, reference
 from wernicke.report.runs import FinishedRun, open_runs
 from wernicke.report.tables import to_csv
@@ -87,6 +87,8 @@ def report_files(runs: Sequence[str | os.PathLike[str]]) -> dict[str, str]:
     sections = [summarise(run) for run in open_runs(runs)]
     for i, section in enumerate(sections):
         section |= {"anchor": f"run{i + 1}", "brief": False}
+        if len(sections) > 1:
+            rename_viewers(section, f"{section['anchor']}-")
     sources = list({section["source"]["bibtex"]: section["source"] for section in sections}.values())
     keys = list(dict.fromkeys(key for section in sections for key in section["citations"]))
     tables: dict[str, list[dict[str, Any]]] = {}
@@ -102,13 +104,25 @@ def report_files(runs: Sequence[str | os.PathLike[str]]) -> dict[str, str]:
                          f"{MAX_BYTES:,} are written", field="--run", hint="report fewer runs at a time")  # fmt: skip
     methods = "\n\n".join(section["methods"] for section in sections) + "\n"
     written = {PAGE: page, "references.bib": bibliography(keys, sources), "methods.txt": methods}
-    return written | {name: to_csv(rows) for name, rows in tables.items()}
+    return written | {name: to_csv(rows) for name, rows in tables.items()} | viewer_pages(sections)
+
+
+def viewer_pages(sections: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The interactive views that stand beside the page, by file name."""
+    return {name: page for section in sections for name, page in section.get("pages", {}).items()}
+
+
+def rename_viewers(section: dict[str, Any], prefix: str) -> None:
+    """Tell the interactive views of several runs apart."""
+    section["pages"] = {prefix + name: page for name, page in section.get("pages", {}).items()}
+    section["viewers"] = [{**view, "name": prefix + view["name"]} for view in section.get("viewers", [])]
 
 
 def summarise(run: FinishedRun) -> dict[str, Any]:
     """Let the section that knows this kind of run summarise it."""
-    for section in SECTIONS:
-        if section.MARK in run.files:
+    whole = run.facts.get("recipe") in whole_brain.RECIPES
+    for section in (whole_brain,) if whole else SECTIONS:
+        if whole or section.MARK in run.files:
             try:
                 return section.summarise(run)
             except KeyError as error:

@@ -1,0 +1,251 @@
+"""The section of a run over several subjects' whole brains: maps, layers, regions, groups.
+
+Such runs are known by their recipe (`RECIPES`); every subject and model has a folder of its own, ``subjects/<subject>/
+<model>``, and the tables over all of them are in ``tables``.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wernicke.core.errors import InputError
+from wernicke.data.maps import TABLE
+from wernicke.report.provenance import card_summary, card_warnings, provenance, split_summary
+from wernicke.report.references import Citer
+from wernicke.report.runs import FinishedRun
+from wernicke.report.tables import score_rows
+from wernicke.report.whole_brain_figures import Drawn, draw_maps, histogram, layers, profiles, viewers
+from wernicke.report.whole_brain_methods import methods
+from wernicke.report.words import interval, listed, number, plural, size_mm
+
+RECIPES = ("drama2brain_encode", "bids_encode")
+TEMPLATE = "whole_brain.html"
+CONTENTS = (
+    ("data", "Data"), ("models", "Models"), ("split", "Split"), ("scores", "Scores"), ("maps", "Maps"),
+    ("layers", "Layers"), ("regions", "Regions"), ("group", "Across subjects"), ("card", "Credibility card"),
+    ("cannot", "What this data cannot tell"), ("provenance", "Provenance"),
+)  # fmt: skip
+WHOLE_BRAIN = "whole brain"
+MAX_ROWS = 60
+FAITHFUL = (
+    "Mode faithful: the published code's numbers, oddities included. Its null is one shuffle of short blocks, pooled "
+    "over voxels: where signals are slow its p values are too small."
+)
+
+
+def summarise(run: FinishedRun) -> dict[str, Any]:
+    """Return everything that the section says, as plain values and finished figures.
+
+    Raises
+    ------
+    InputError
+        For files that are missing, or written by another version.
+    """
+    facts, scores = run.facts, run.read_json("scores.json")
+    tables = {name: read_table(run, name) for name in ("models", "layers", "roi_profiles", "group")}
+    card = card_summary(run.read_json("card.json"))
+    cite = Citer()
+    drawn = draw_maps(run, units(run))
+    figures: dict[str, Any] = {"maps": drawn.items, "histogram": histogram(run, units(run))}
+    figures |= {"layers": layers(run, tables["layers"]), "profiles": profiles(run, tables["roi_profiles"])}
+    pages = viewers(run, drawn)
+    return {
+        "kind": "Encoding: from language to whole brains",
+        "template": TEMPLATE,
+        "contents": CONTENTS,
+        "name": run.name,
+        "subtitle": f"{facts['data']['source']['name']}, {subjects_named(facts)}",
+        "simulated": run.simulated,
+        "headline": headline(card),
+        "caveats": caveats(facts, drawn),
+        "card": card,
+        "warnings": [*card_warnings(card), *data_warnings(facts)],
+        "data": data_rows(facts),
+        "models": model_rows(facts),
+        "split": split_summary(facts["split"]),
+        "scores": score_table(scores),
+        "by_subject": subject_table(tables["models"]),
+        "figures": figures,
+        "maps_left_out": drawn.left_out,
+        "maps_note": drawn.note,
+        "viewers": [{"name": name, "title": title} for name, (title, _) in pages.items()],
+        "pages": {name: page for name, (_, page) in pages.items()},
+        "group": group_table(tables["group"]),
+        "cannot_tell": facts["cannot_tell"],
+        "provenance": provenance(run),
+        "methods": methods(facts, run.manifest, card, tables["group"], cite),
+        "citations": cite.keys,
+        "source": facts["data"]["source"],
+        "tables": {"scores.csv": score_rows(run, scores)} | csv_tables(run, tables),
+    }
+
+
+def units(run: FinishedRun) -> list[tuple[str, str, str]]:
+    """Subject, model and folder of everything that was fitted, in the run's own order."""
+    models = [model["name"] for model in run.facts["models"]]
+    found = [(s, m, f"subjects/{s}/{m}") for s in run.facts["subjects"] for m in models]
+    return [unit for unit in found if f"{unit[2]}/{TABLE}" in run.files]
+
+
+def read_table(run: FinishedRun, name: str) -> pd.DataFrame | None:
+    """A table of the run, or None where it has none of that name."""
+    file = f"tables/{name}.csv"
+    if file not in run.files:
+        return None
+    try:
+        return pd.read_csv(io.BytesIO(run.path(file).read_bytes()), keep_default_na=False, na_values=[""])
+    except (ValueError, pd.errors.ParserError) as error:
+        raise InputError("E-FMT", f"not a table of commas ({error})", path=run.path(file)) from None
+
+
+def subjects_named(facts: Mapping[str, Any]) -> str:
+    """``subject DM01`` or ``6 subjects``."""
+    subjects = facts["subjects"]
+    return f"subject {subjects[0]}" if len(subjects) == 1 else plural(len(subjects), "subject")
+
+
+def headline(card: Mapping[str, Any]) -> str:
+    """The card's own words."""
+    text = str(card["headline"])
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
+def caveats(facts: Mapping[str, Any], drawn: Drawn) -> list[str]:
+    """What must be said in the same breath."""
+    said = []
+    if facts.get("mode") == "faithful":
+        said.append(FAITHFUL)
+    if not facts.get("features", {}).get("nuisance") and not any(
+        band.get("nuisance") for model in facts["models"] for band in model.get("bands", {}).values()
+    ):
+        said.append("No nuisance band was fitted: what is called language here may be word rate, loudness or time.")
+    said += drawn.caveats
+    return said
+
+
+def data_warnings(facts: Mapping[str, Any]) -> list[str]:
+    """What the units' own facts give cause to warn of."""
+    said = []
+    for name, unit in sorted(facts.get("units", {}).items()):
+        if unit.get("n_constant"):
+            said.append(f"{name}: {plural(unit['n_constant'], 'voxel')} constant, without a score.")
+        if unit.get("edge_share", 0) > 0.1:
+            said.append(f"{name}: {100 * unit['edge_share']:.0f} % of the chosen penalties lie at an end of the grid.")
+    return said if len(said) <= 8 else [*said[:8], f"{len(said) - 8} more such warnings: see facts.json."]
+
+
+def data_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and value of each line about the recordings."""
+    data = facts["data"]
+    n_voxels = data.get("n_voxels", {})
+    each = n_voxels if isinstance(n_voxels, Mapping) else dict.fromkeys(facts["subjects"], n_voxels)
+    rows = [("Subjects", ", ".join(facts["subjects"]))]
+    rows += [("Voxels", ", ".join(f"{n:,} ({s})" for s, n in each.items()))] if each else []
+    rows += [("Runs", str(data["n_runs"]))] if data.get("n_runs") else []
+    rows += [("TR", f"{data['tr_s']:g} s")] if data.get("tr_s") else []
+    if data.get("n_train"):
+        rows.append(("Volumes", f"{data['n_train']:,} for training, {data['n_valid']:,} scored"))
+    rows += [("Standardised", str(data["standardise"]))] if data.get("standardise") else []
+    if data.get("voxel_size_mm"):
+        rows.append(("Voxel size", size_mm(data["voxel_size_mm"])))
+    space = data.get("space", {})
+    spaces = set(space.values()) if isinstance(space, Mapping) else {space}
+    return rows + ([("Space", "; ".join(sorted(map(str, spaces))))] if spaces - {None, ""} else [])
+
+
+def model_rows(facts: Mapping[str, Any]) -> list[list[str]]:
+    """One row a model and band: what it is made of."""
+    rows = []
+    for model in facts["models"]:
+        for name, band in model.get("bands", {}).items():
+            delays = band.get("shifts_s") or band.get("delays_s") or []
+            how = ", averaged" if band.get("shifts_s") else " as FIR columns" if len(delays) > 1 else ""
+            rows.append([
+                model["name"], f"{name} (nuisance)" if band.get("nuisance") else name, str(band.get("level") or "–"),
+                str(band.get("model") or "–"), str(band.get("layer") or "–"),
+                f"{band['context_s']:g} s" if band.get("context_s") else "–",
+                f"{listed([f'{d:g}' for d in delays])} s{how}" if delays else "–", str(band.get("reduction") or "none"),
+            ])  # fmt: skip
+    return rows
+
+
+def score_table(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One row a model, one column a quantity: means over voxels, then over subjects."""
+    metrics = list(dict.fromkeys(score["metric"] for score in scores))
+    by_key = {(score["model"], score["metric"]): score for score in scores}
+    rows = []
+    for name in dict.fromkeys(score["model"] for score in scores):
+        cells = []
+        for metric in metrics:
+            score = by_key.get((name, metric))
+            cells.append((number(score["mean"], 4), interval(score["ci"], 4)) if score else ("–", "not fitted"))
+        rows.append({"name": name, "cells": cells})
+    first = {score["metric"]: score for score in scores}
+    return {
+        "rows": rows,
+        "metrics": [
+            {"name": metric, "ceiling": number(first[metric]["ceiling"]), "n": first[metric]["n"],
+             "ceiling_reason": first[metric]["ceiling_reason"]}
+            for metric in metrics
+        ],
+    }  # fmt: skip
+
+
+def subject_table(table: pd.DataFrame | None) -> dict[str, Any] | None:
+    """Every subject's and model's means, as the run's own table has them."""
+    if table is None or table.empty:
+        return None
+    wanted = {"subject": "Subject", "model": "Model", "layer": "Layer", "mean_r": "Mean r", "max_r": "Largest r",
+              "mean_r_top": "Mean r of the best voxels", "n_significant": "Voxels at q < .05",
+              "share_significant": "Their share"}  # fmt: skip
+    names = [name for name in wanted if name in table.columns and table[name].notna().any()]
+    return {"columns": [wanted[name] for name in names], "rows": cells(table[names].head(MAX_ROWS)),
+            "more": max(0, len(table) - MAX_ROWS)}  # fmt: skip
+
+
+def group_table(table: pd.DataFrame | None) -> dict[str, Any] | None:
+    """Across subjects: the whole brain's rows first, then regions'."""
+    if table is None or table.empty:
+        return None
+    wanted = {"quantity": "Quantity", "roi": "Region", "model": "Model", "other": "Less", "n_subjects": "Subjects",
+              "mean": "Mean", "low": "95 % from", "high": "to", "n_positive": "Above 0", "p_flip": "p (sign flips)",
+              "p_flip_fdr": "q over regions", "n_best": "Best in"}  # fmt: skip
+    names = [name for name in wanted if name in table.columns and table[name].notna().any()]
+    whole = table["roi"] == WHOLE_BRAIN if "roi" in table else pd.Series(True, index=table.index)
+    ordered = pd.concat([table[whole], table[~whole]])
+    return {"columns": [wanted[name] for name in names], "rows": cells(ordered[names].head(MAX_ROWS)),
+            "more": max(0, len(table) - MAX_ROWS)}  # fmt: skip
+
+
+def cells(table: pd.DataFrame) -> list[list[tuple[str, bool]]]:
+    """Texts of a table and whether each is a number: whole ones in full, others with four digits."""
+    out = []
+    for row in table.itertuples(index=False):
+        shown = []
+        for value in row:
+            numeric = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+            if value is None or (numeric and not np.isfinite(value)) or value is pd.NA:
+                shown.append(("–", True))
+            elif numeric and float(value).is_integer() and abs(value) >= 1:
+                shown.append((f"{int(value):,}", True))
+            else:
+                shown.append((f"{value:.4f}" if numeric else str(value), bool(numeric)))
+        out.append(shown)
+    return out
+
+
+def csv_tables(run: FinishedRun, tables: Mapping[str, pd.DataFrame | None]) -> dict[str, list[dict[str, Any]]]:
+    """The run's tables again, beside the page, with the run's name."""
+    return {
+        f"{name}.csv": [
+            {"run": run.name, "simulated": run.simulated, **{str(k): None if pd.isna(v) else v for k, v in row.items()}}
+            for row in table.to_dict("records")
+        ]
+        for name, table in tables.items()
+        if table is not None
+    }
