@@ -149,7 +149,7 @@ def planted(tiny_llm: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     path = write_config(
         folder / "c.yaml", data={"root": str(root)}, llm=str(tiny_llm), nuisance=["word_rate", "position"],
         preprocess={"confounds": ["motion"], "motion": "basic", "trim_start_s": 8.0}, text={"context_s": 6.0},
-        alphas=[0.1, 1.0, 10.0, 100.0],
+        alphas=[0.1, 1.0, 10.0, 100.0], n_permutations=199,
     )  # fmt: skip
     config = config_of(path)
     recording = load_bids(root).recordings["01"]
