@@ -162,3 +162,15 @@ def test_what_is_no_zarr_and_damaged_chunks_are_named(tmp_path):
     with pytest.raises(InputError, match="cannot be read") as caught:
         ResponseFile(tmp_path / "Y.zarr").read(slice(0, 10))
     assert caught.value.code == "E-TRUNC"
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["<f4", ">f8", "<i2"])
+def test_npy_is_read_some_columns_at_a_time(order, dtype, tmp_path):
+    values = np.asarray(Y, dtype=dtype, order=order)
+    np.save(tmp_path / "Y.npy", values)
+    for columns in (slice(0, 10), slice(3, 7), slice(9, 12)):
+        found = ResponseFile(tmp_path / "Y.npy").read(columns)
+        np.testing.assert_array_equal(found, values[:, columns])
+        assert found.dtype == values.dtype
+        assert found.flags.c_contiguous
