@@ -356,3 +356,39 @@ def test_small_alphas_agree_with_float64(n, p, share, monkeypatch):
     prediction, reference = X.astype(np.float64) @ found.coef, X.astype(np.float64) @ want.coef
     error = np.linalg.norm(prediction - reference, axis=0) / np.linalg.norm(reference, axis=0)
     assert error.max() < 1e-3
+
+
+BANDED = {
+    "tall": ((12, 8, 10), [30, 30, 30, 30], 6),
+    "wide": ((50, 40, 30), [25, 25, 30], 6),
+    "one fold": ((12, 8), [40, 60], 5),
+    "one voxel": ((12, 8), [40, 40], 1),
+    "one feature a band": ((1, 1), [30, 50], 4),
+    "uneven folds": ((15, 6), [70, 5, 15, 30], 6),
+    "collinear across bands": ((10, 10), [30, 30], 5),
+    "test folds smaller than features": ((30, 25), [25, 25, 25, 25], 6),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", BANDED)
+def test_banded_scores_equal_a_float64_reference(case, dtype):
+    widths, sizes, n_targets = BANDED[case]
+    X, Y = simulate(sum(sizes), sum(widths), n_targets, dtype=dtype)
+    Xs = np.split(X, np.cumsum(widths)[:-1], axis=1)
+    if case == "collinear across bands":
+        Xs[1] = Xs[0] @ np.diag(np.arange(1, 11)).astype(dtype)
+    folds = contiguous(sizes)[1:] if case == "one fold" else contiguous(sizes)
+    gammas = np.random.default_rng(0).dirichlet([1.0] * len(widths), 4)
+    gammas[3, 0] = 0
+    alphas = np.logspace(-2, 5, 8)
+    want = [
+        reference_scores(np.concatenate([X * np.sqrt(g) for X, g in zip(Xs, gamma, strict=True)], 1), Y, alphas, folds,
+                         ours.correlation_score).max(0)
+        for gamma in gammas.astype(np.float64)
+    ]  # fmt: skip
+    settings = {"n_iter": gammas, "alphas": alphas, "cv": folds, "score_func": ours.correlation_score, "warn": False}
+    found = ours.solve_group_ridge(Xs, Y, exhaustive=True, **settings)
+    np.testing.assert_allclose(found.cv_scores, want, atol=1e-9 if dtype == "float64" else 5e-5)
+    fast = ours.solve_group_ridge(Xs, Y, **settings)
+    assert (np.max(want, axis=0) - fast.cv_scores.max(0)).max() < 1e-3
