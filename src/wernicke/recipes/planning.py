@@ -120,14 +120,15 @@ def of_sizes(
 
 
 def _of_config(words: list[str]) -> Estimate:
-    from wernicke.core.checks import check_option
     from wernicke.recipes.config import build, load_config
 
     parser = Arguments(prog="wernicke plan", add_help=False)
     parser.add_argument("--config", required=True)
     given, rest = parser.parse_known_args(words)
     recipe, values, path = load_config(given.config)
-    check_option(recipe, PLANS, "recipe", path)
+    if recipe not in PLANS:
+        raise InputError("E-CFG", f"`{recipe}` has no plan of its own", path=path, field="recipe",
+                         hint="give plain sizes: `wernicke plan --help`")  # fmt: skip
     module = import_module(f"wernicke.recipes.{recipe}")
     return PLANS[recipe](build(module.Config, values, path, rest, f"wernicke plan --config {given.config}"))
 
