@@ -57,6 +57,16 @@ def test_volumes(made: tuple[Path, list[np.ndarray]]) -> None:
     assert study.source.licence == "CC0"
 
 
+def test_confounds_without_motion_are_no_fault(root: Path) -> None:
+    for run in (1, 2, 3):
+        path = func(root) / f"sub-01_task-movie_run-{run}_desc-confounds_timeseries.tsv"
+        path.write_text("\n".join(["global_signal", *["1.5"] * 40]))
+    assert "trans_x" not in load_bids(root, ["sub-01"]).recordings["01"].samples.columns
+    path.write_text("\n".join(["trans_x", *["1.5"] * 40]))
+    with pytest.raises(InputError, match="expected `trans_y`"):
+        load_bids(root)
+
+
 def test_events_are_words_and_text_stays_text(made: tuple[Path, list[np.ndarray]]) -> None:
     study = load_bids(made[0] / "derivatives" / "fmriprep", ["01"])
     assert study.events is not None
@@ -290,7 +300,7 @@ def _stimulus_out(root: Path) -> None:
         (_link_events_out, "E-UNSAFE", "leads out of the data set"),
         (_copied_run, "E-META", "runs task-movie_run-1 and task-movie_run-2 are identical"),
         (_confound_rows, "E-SHAPE", "found 39 rows, the series has 40"),
-        (_confounds_gone, "E-REF", "run task-movie_run-1 has no confounds file"),
+        (_confounds_gone, "E-REF", "run task-movie_run-1 has no head-motion parameters"),
         (_stimulus_out, "E-UNSAFE", "expected a file within stimuli"),
     ],
 )

@@ -200,7 +200,9 @@ def test_hemispheres_share_their_confounds(series: Path) -> None:
 
 def test_motion_parameters(series: Path) -> None:
     six = tiny.write_confounds(table_of(series), 30, 5)
-    np.testing.assert_allclose(read_motion(table_of(series), 30), six)
+    found = read_motion(table_of(series), 30)
+    assert found is not None
+    np.testing.assert_allclose(found, six)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from haxby_bids import SPACE, make_haxby
 from wernicke import cli
 from wernicke.core.errors import InputError
 from wernicke.data.bids import load_bids
+from wernicke.data.confounds import MOTION, Preprocess
 from wernicke.recipes import bids_encode
 from wernicke.recipes.bids_bands import events_of, find_delays, make_bands
 from wernicke.recipes.config import build, load_config
@@ -214,6 +215,22 @@ def test_every_nuisance_band_at_every_tr(tiny_llm: Path, tmp_path: Path) -> None
     assert bands.values["head_motion"].shape[1] == 24
     np.testing.assert_allclose(bands.values["head_motion"][:, 0], recording.samples["trans_x"], rtol=1e-5)
     assert not np.allclose(bands.values["untrained_twin"], bands.values["language"])
+
+
+def test_the_bundled_sample_is_the_bids_one(shared: Path, tmp_path: Path) -> None:
+    """`layout: haxby` reads the package's slice; the same volumes as BIDS derivatives give the same series."""
+    config = config_of(Path("haxby_bands"))
+    ours = config.data.load(None, config.preprocess, None)
+    theirs = load_bids(make_haxby(tmp_path / "ds", shared / "data" / "haxby2001"), preprocess=config.preprocess)
+    (one,), (other,) = ours.study.recordings.values(), theirs.recordings.values()
+    np.testing.assert_allclose(one.values, other.values, atol=1e-5)
+    np.testing.assert_allclose(one.samples[list(MOTION)], other.samples[list(MOTION)], atol=1e-7)
+    assert len(ours.records) == 12
+    events = events_of(ours.study.events, "1", config.text)
+    assert len(events.table) == 96
+    assert set(events.table["label"]) == set(config.text.sentences)
+    with pytest.raises(InputError, match="no fMRIPrep outputs"):
+        config.data.load(None, Preprocess(confounds=["motion"]), None)
 
 
 def test_delays_are_whole_tr() -> None:

@@ -80,7 +80,7 @@ def read_bids(
     root : path-like
         fMRIPrep's folder, or the data set that holds it in ``derivatives``.
     subjects : sequence of str, optional
-        Labels without ``sub-``; all by default.
+        Labels such as ``01``; all by default.
     task, space, sessions, runs : optional
         Values of these entities; a space or task must be named where there are several. ``func`` is the space of
         volumes without one.
@@ -119,7 +119,7 @@ def read_bids(
     """
     derived, raw = open_folders(root, events_root)
     check_option(kind, ("auto", *ENDINGS), "kind")
-    names = list(subjects) if subjects is not None else derived.subjects()
+    names = [name.removeprefix("sub-") for name in subjects] if subjects is not None else derived.subjects()
     if not names:
         raise InputError("E-REF", "no sub-* folder here", path=derived.root, field="subjects")
     wanted: dict[str, str | Sequence[str]] = dict(entities or {})
@@ -191,7 +191,7 @@ def _read_subject(
         records.append({"subject": run.subject, "run": run.name, "tr_s": true_s, **prepared.record})
     motions = [("trans_x" in table.columns) for table in samples]
     if any(motions) and not all(motions):
-        raise InputError("E-REF", f"run {runs[motions.index(False)].name} has no confounds file, others have one",
+        raise InputError("E-REF", f"run {runs[motions.index(False)].name} has no head-motion parameters, others have",
                          path=runs[0].images[0].parent)  # fmt: skip
     keep = np.concatenate(keeps)
     recording = Recording(
@@ -221,7 +221,8 @@ def _samples(run: BidsRun, n: int, tr_s: float) -> pd.DataFrame:
             "onset_s": np.arange(n) * tr_s,
         }
     )
-    return table if run.confounds is None else pd.concat([table, read_motion(run.confounds, n)], axis=1)
+    motion = None if run.confounds is None else read_motion(run.confounds, n)
+    return table if motion is None else pd.concat([table, motion], axis=1)
 
 
 def _read_values(

@@ -277,17 +277,19 @@ def load_confounds(
     return found, uncensored
 
 
-def read_motion(path: Path, n_samples: int) -> pd.DataFrame:
-    """Read the six head-motion parameters (`MOTION`, mm and radians) of fMRIPrep's confounds file.
+def read_motion(path: Path, n_samples: int) -> pd.DataFrame | None:
+    """Read the six head-motion parameters (`MOTION`, mm and radians) of fMRIPrep's confounds file; None without any.
 
     Raises
     ------
     InputError
-        E-SHAPE (another number of rows), E-META (a column is missing, a cell is no number).
+        E-SHAPE (another number of rows), E-META (some of the columns are missing, a cell is no number).
     """
     table = read_tsv(path)
     if len(table) != n_samples:
         raise InputError("E-SHAPE", f"found {len(table)} rows, the series has {n_samples} volumes", path=path)
+    if not set(MOTION) & set(table.columns):
+        return None
     return pd.DataFrame({name: numbers(table, name, path) for name in MOTION})
 
 

@@ -34,8 +34,11 @@ class BidsSource:
 
     Parameters
     ----------
+    layout : {"bids", "haxby"}
+        ``haxby``: the sample in the package, or the folder that ``nilearn.datasets.fetch_haxby`` made; then only `root`
+        and `mask` count, and a category is an event's text.
     root : path, optional
-        Must be given: fMRIPrep's folder, or the data set that holds it in ``derivatives``.
+        Must be given for ``bids``: fMRIPrep's folder, or the data set that holds it in ``derivatives``.
     events_root : path, optional
         The raw data set with the events, where it lies elsewhere.
     task, space : str, optional
@@ -53,6 +56,7 @@ class BidsSource:
         Overrules header and sidecar.
     """
 
+    layout: Literal["bids", "haxby"] = "bids"
     root: Path | None = None
     events_root: Path | None = None
     task: str | None = None
@@ -74,7 +78,10 @@ class BidsSource:
     def load(self, subjects: Sequence[str] | None, preprocess: Preprocess, text_column: str | None) -> BidsData:
         """Read subjects (`wernicke.data.bids.read_bids`)."""
         from wernicke.data.bids import read_bids
+        from wernicke.recipes.bids_haxby import read_haxby
 
+        if self.layout == "haxby":
+            return read_haxby(self.root, subjects, self.mask, preprocess)
         return read_bids(
             self.need_root(), subjects, task=self.task, space=self.space, kind=self.kind, sessions=self.sessions,
             runs=self.runs, entities=self.entities, desc=self.desc, mask=self.mask, events_root=self.events_root,
@@ -82,7 +89,10 @@ class BidsSource:
         )  # fmt: skip
 
     def subjects(self) -> list[str]:
-        """Return the labels of all subjects in the derivatives."""
+        """Return the labels of all subjects in the derivatives; of Haxby's the sample's, or those in the folder."""
+        if self.layout == "haxby":
+            found = [] if self.root is None else sorted(p.name[4:] for p in Path(self.root).glob("subj*") if p.is_dir())
+            return found or ["1"]
         from wernicke.data.bids_layout import open_folders
 
         return open_folders(self.need_root(), self.events_root)[0].subjects()

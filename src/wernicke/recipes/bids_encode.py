@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 # A finished unit is not taken for the result of code that has since changed.
 LAYERS = ("core", "data", "stats", "ridge", "pretrained", "features", "encoding", "scoring")
-PARTS = ("bids_bands", "bids_encode", "bids_encode_results")
+PARTS = ("bids_bands", "bids_encode", "bids_encode_results", "bids_haxby")
 CODE = (*(f"wernicke.{layer}" for layer in LAYERS), *(f"wernicke.recipes.{part}" for part in PARTS))
 
 
@@ -135,7 +135,7 @@ def encode(config: Config, run: Path, command: Sequence[str] = (), part: str | N
     from wernicke.store.run import RunFolder
     from wernicke.store.units import Share, unfinished
 
-    subjects = list(config.subjects or config.data.subjects())
+    subjects = [name.removeprefix("sub-") for name in config.subjects or config.data.subjects()]
     settings = {key: value for key, value in asdict(config).items() if key != "device"}
     folder = RunFolder.create(run, step="encode", command=command, config=settings, seed=config.seed)
     folder.begin()

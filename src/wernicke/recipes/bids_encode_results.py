@@ -68,7 +68,7 @@ def write_subject(place: Path, config: Config, found: BidsData, bands: Bands, fi
         "grid": list(units.mask.shape) if isinstance(units, Voxels) else None,
         "affine": units.affine.tolist() if isinstance(units, Voxels) else None,
         "n_voxels": int(recording.values.shape[1]),
-        "n_runs": len(found.runs),
+        "n_runs": len(found.records),
         "n_volumes": recording.n_samples,
         "n_kept": int(recording.n_samples if recording.keep is None else recording.keep.sum()),
         "tr_s": recording.tr_s,
@@ -95,7 +95,7 @@ def write_run(folder: RunFolder, config: Config, subjects: Sequence[str]) -> Non
         [read_maps(folder.path(f"subjects/{s}/{config.model}"))[0].assign(subject=s, model=config.model)
          for s in subjects], ignore_index=True,
     )  # fmt: skip
-    simulated = (config.data.need_root() / "simulated.json").exists()
+    simulated = config.data.root is not None and (Path(config.data.root) / "simulated.json").exists()
     made = make_tables(scores)
     for name, table in made.items():
         table.insert(0, "data", "SIMULATED" if simulated else "recorded")
