@@ -128,3 +128,12 @@ def test_names_and_the_lock(tmp_path):
             folder(tmp_path, **kind)
     with folder(tmp_path), pytest.raises(RunInUseError), folder(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("content", ["[]", '{"schema": "other"}', '{"schema": "wernicke-features/1"}', "{"])
+def test_a_damaged_record_is_refused(tmp_path, content):
+    with folder(tmp_path) as tree:
+        pass
+    (tree.folder / RECORD).write_text(content)
+    with pytest.raises(InputError, match=RECORD), folder(tmp_path):
+        pass

@@ -112,7 +112,8 @@ class ModelFolder:
         path = self.folder / RECORD
         if path.is_file():
             record = read_json(path)
-            if not isinstance(record, dict) or record.get("schema") != SCHEMA or not isinstance(record.get("files"), dict):
+            known = isinstance(record, dict) and record.get("schema") == SCHEMA
+            if not known or not isinstance(record.get("files"), dict):
                 raise InputError("E-HDR", f"not a record of schema {SCHEMA}", path=path)
             differences = find_differences({"settings": record.get("settings")}, {"settings": self.settings})
             if differences:
