@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from wernicke.recipes.drama2brain_encode import Config as DramaConfig
     from wernicke.recipes.haxby_encode import Config as HaxbyConfig
 
-#: Python with numpy, scipy, torch, scikit-learn and what they load (measured 0.4 GB with torch for CPUs, and some room).
+#: Python with numpy, scipy, torch, scikit-learn and what they load: measured 0.4 GB with torch for CPUs, and some room.
 LIBRARIES_BYTES = 450_000_000
 #: What the solvers reach of the speed of large matrix products (measured .6 to .9; benchmarks/README.md).
 EFFICIENCY = 0.75
