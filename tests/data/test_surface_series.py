@@ -141,3 +141,23 @@ def test_cifti_that_is_no_series_or_not_finite(tmp_path: Path) -> None:
     nib.save(nib.Cifti2Image(DATA[:, :4], (scalars, axis)), tmp_path / "b.dscalar.nii")
     with pytest.raises(InputError, match="found axes ScalarAxis, BrainModelAxis"):
         read_cifti(tmp_path / "b.dscalar.nii")
+
+
+@pytest.mark.parametrize("read", [read_cifti, read_gifti])
+def test_mutations_raise_nothing_else(dense: Path, tmp_path: Path, read) -> None:
+    if read is read_gifti:
+        dense = tmp_path / "a.func.gii"
+        nib.save(GiftiImage(darrays=[GiftiDataArray(row) for row in DATA]), dense)
+    whole = np.frombuffer(dense.read_bytes(), np.uint8)
+    rng = np.random.default_rng(0)
+    path = tmp_path / f"m{''.join(dense.suffixes)}"
+    n_refused = 0
+    for i in range(300):
+        changed = whole.copy()
+        changed[rng.integers(0, min(len(whole), 600 if i % 2 else 3000), 1 + i % 4)] = rng.integers(0, 256)
+        path.write_bytes(changed.tobytes())
+        try:
+            read(path)
+        except InputError:
+            n_refused += 1
+    assert n_refused > 50

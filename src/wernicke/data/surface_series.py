@@ -31,7 +31,7 @@ _GIFTI_TYPES = {"NIFTI_TYPE_UINT8": "u1", "NIFTI_TYPE_INT32": "i4", "NIFTI_TYPE_
 _ENCODINGS = ("ASCII", "Base64Binary", "GZipBase64Binary")
 _CIFTI_BYTES = {2: 1, 4: 2, 8: 4, 16: 4, 64: 8, 256: 1, 512: 2, 768: 4}
 _FAULTS = (ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, EOFError, OSError,
-           ArithmeticError, RuntimeError, MemoryError, NotImplementedError)  # fmt: skip
+           ArithmeticError, RuntimeError, MemoryError, NotImplementedError, struct.error, expat.ExpatError)  # fmt: skip
 
 
 def read_gifti(path: str | os.PathLike[str]) -> tuple[np.ndarray, float | None]:
@@ -199,17 +199,18 @@ def read_cifti(path: str | os.PathLike[str], mesh: str = "fsLR") -> tuple[np.nda
         E-REF, E-FMT, E-HDR, E-SIZE, E-TRUNC, E-META (no series, a unit twice), E-NONFIN.
     """
     import nibabel
-    from nibabel.cifti2 import BrainModelAxis, SeriesAxis
+    from nibabel.cifti2 import BrainModelAxis, Cifti2HeaderError, SeriesAxis
 
     path = check_file(path)
     _check_cifti(path)
+    faults = (Cifti2HeaderError, nibabel.spatialimages.HeaderDataError, nibabel.filebasedimages.ImageFileError)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image: Any = nibabel.load(path)
             axes = [image.header.get_axis(i) for i in range(image.ndim)]
         data = np.asarray(image.dataobj, dtype=np.float32)
-    except (*_FAULTS, expat.ExpatError, nibabel.filebasedimages.ImageFileError) as error:
+    except (*_FAULTS, *faults) as error:
         raise InputError("E-FMT", f"nibabel cannot read it: {error}", path=path) from None
     if len(axes) != 2 or not isinstance(axes[0], SeriesAxis) or not isinstance(axes[1], BrainModelAxis):
         found = ", ".join(type(axis).__name__ for axis in axes)
@@ -217,7 +218,14 @@ def read_cifti(path: str | os.PathLike[str], mesh: str = "fsLR") -> tuple[np.nda
     if str(axes[0].unit).upper() != "SECOND" or not 0 < axes[0].step < 1000:
         raise InputError("E-HDR", f"found a step of {axes[0].step} {axes[0].unit}, expected seconds", path=path,
                          field="SeriesStep")  # fmt: skip
-    order, surface = _units(axes[1], mesh, path)
+    try:
+        order, surface = _units(axes[1], mesh, path)
+    except InputError:
+        raise
+    except _FAULTS as error:
+        raise InputError("E-HDR", f"the brain models cannot be understood: {error}", path=path) from None
+    if data.shape[1] != surface.n_units:
+        raise InputError("E-SHAPE", f"found {data.shape[1]} columns for {surface.n_units} units", path=path)
     values = data[:, order]
     if not np.isfinite(values).all():
         raise InputError("E-NONFIN", f"found {int((~np.isfinite(values)).sum())} values that are NaN or infinite",
