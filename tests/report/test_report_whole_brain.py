@@ -15,6 +15,7 @@ from payloads import PAYLOADS
 from whole_brain_runs import BANDS, N_VERTICES, content, on_cortex, on_surface, write_run
 
 from wernicke.core.errors import InputError
+from wernicke.core.recording import Voxels
 from wernicke.report import subject_maps, whole_brain_figures
 from wernicke.report.brain_figures import Scale
 from wernicke.report.page import MAX_BYTES, report_files
@@ -157,6 +158,17 @@ def test_surface_runs_are_drawn_where_the_mesh_is_known(mesh: str, n: int, tmp_p
     np.testing.assert_array_equal(drawn[N_VERTICES:], r[int(units.left.sum()) :][:N_VERTICES])
 
 
+def test_scattered_voxels_are_shown_as_points(tmp_path: Path) -> None:
+    run = content(("S1",))
+    mask = np.zeros((60, 60, 60), dtype=bool)
+    mask.flat[np.random.default_rng(0).choice(mask.size, 50, replace=False)] = True
+    values = {"r": np.linspace(-0.1, 0.3, 50), "cv_r": np.zeros(50), "p_fdr": np.zeros(50)}
+    run["units"]["S1", "all"] = {"columns": values, "units": Voxels(mask, np.diag([2.0, 2, 2, 1]))}
+    folder = write_run(tmp_path / "run", run)
+    assert SubjectMaps.open(open_run(folder), "subjects/S1/all").kind == "points"
+    assert "as points, since the voxels are scattered" in report_files([folder])["report.html"]
+
+
 def test_a_page_without_room_says_what_it_left_out(multi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whole_brain_figures, "BUDGET", 300)
     html = report_files([multi])["report.html"]
@@ -200,6 +212,7 @@ def test_facts_of_another_version_are_one_message(tmp_path: Path) -> None:
         report_files([write_run(tmp_path / "old", run)])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("real_figures")
 def test_same_files_same_bytes_and_views_that_load_nothing(tmp_path: Path) -> None:
     run = content(("S1",))

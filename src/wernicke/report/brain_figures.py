@@ -16,13 +16,14 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import TriMesh
-from matplotlib.colors import ListedColormap, Normalize, to_rgb
+from matplotlib.colors import ListedColormap, Normalize, to_rgb, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.tri import Triangulation
 
 from wernicke.core.errors import InputError
 from wernicke.report.canvas import QUIET, drawing
+from wernicke.scoring.show import printable
 
 N_VERTICES = 10_242
 COLORS = 160  # of a picture of the brain: more are not seen, and cost bytes
@@ -71,11 +72,24 @@ class Scale:
             return {"norm": Normalize(-0.5, len(found) - 0.5), "cmap": ListedColormap(found)}
         return {"norm": Normalize(self.low, self.high), "cmap": colormaps[self.colors]}
 
+    def n_columns(self, width_px: float) -> int:
+        """How many of the legend's names stand side by side."""
+        longest = max(len(printable(name, 40)) for name in self.names)
+        return int(np.clip(width_px // (6.2 * longest + 42), 1, 3))
+
+    def extra_px(self, width_px: float) -> int:
+        """Height that a legend needs beyond that of a colour bar."""
+        return 16 * -(-len(self.names) // self.n_columns(width_px)) if self.names else 0
+
     def draw(self, figure: Figure, axes: Sequence[Axes]) -> None:
         """Put a colour bar, or a legend of the names, below the axes."""
         if self.names:
-            handles = [Patch(color=BAND_COLORS[k % len(BAND_COLORS)], label=n) for k, n in enumerate(self.names)]
-            figure.legend(handles=handles, loc="outside lower center", ncols=min(3, len(handles)), title=self.label)
+            handles = [
+                Patch(color=BAND_COLORS[k % len(BAND_COLORS)], label=printable(name, 40))
+                for k, name in enumerate(self.names)
+            ]
+            n_columns = self.n_columns(100 * figure.get_figwidth())
+            figure.legend(handles=handles, loc="outside lower center", ncols=n_columns, title=self.label)
             return
         extend = "both" if self.clipped else "neither"
         bar = figure.colorbar(ScalarMappable(**self.colored), ax=list(axes), orientation="horizontal", fraction=0.05,
@@ -129,7 +143,7 @@ def cortex_figure(
         if np.shape(values[side]) != (N_VERTICES,):
             raise InputError("E-SHAPE", f"found shape {np.shape(values[side])}, expected fsaverage5's ({N_VERTICES},)",
                              field=side)  # fmt: skip
-    height_px = int(width_px * (1.16 if flat else 0.72)) + 40 + (16 * -(-len(scale.names) // 3) if scale.names else 0)
+    height_px = int(width_px * (1.16 if flat else 0.72)) + 40 + scale.extra_px(width_px)
     with drawing(width_px, height_px, simulated=simulated, scale=2, colors=COLORS) as drawn:
         rows: list[Any] = [["ll", "rl"], ["lm", "rm"]] + ([["lf", "rf"]] if flat else [])
         axes = drawn.figure.subplot_mosaic(rows, height_ratios=[1, 1, 1.25][: len(rows)])
@@ -195,7 +209,7 @@ def flatmap_figure(
         Shown in grey where there is no value.
     """
     height, width = picture.shape
-    height_px = int((width_px - 20) * height / width) + 70
+    height_px = int((width_px - 20) * height / width) + 70 + scale.extra_px(width_px)
     with drawing(width_px, height_px, simulated=simulated, scale=2, colors=COLORS) as drawn:
         ax = drawn.figure.subplots()
         place: dict[str, Any] = {"interpolation": "nearest", "aspect": "equal"}
@@ -205,4 +219,32 @@ def flatmap_figure(
         ax.imshow(picture, **scale.colored, **place)
         ax.set_axis_off()
         scale.draw(drawn.figure, [ax])
+    return drawn.png
+
+
+def points_figure(
+    positions_mm: np.ndarray, values: np.ndarray, scale: Scale, *, simulated: bool, width_px: int = 420
+) -> bytes:
+    """Voxels that lie too far apart for slices, as points seen from above and from the left.
+
+    Parameters
+    ----------
+    positions_mm : array, shape (n_voxels, 3)
+        World coordinates: to the right, to the front, upwards.
+    values : array, shape (n_voxels,)
+        NaN in grey.
+    """
+    known = np.isfinite(values)
+    order = np.argsort(np.where(known, np.abs(values), -1.0), kind="stable")  # the strongest on top
+    colors = np.where(known[:, None], ScalarMappable(**scale.colored).to_rgba(np.nan_to_num(values)), to_rgba(NO_VALUE))
+    height_px = int(0.56 * width_px) + 66 + scale.extra_px(width_px)
+    with drawing(width_px, height_px, simulated=simulated, scale=2, colors=COLORS) as drawn:
+        axes = drawn.figure.subplots(1, 2)
+        for ax, (x, y), words in zip(axes, ((0, 1), (1, 2)), ("L - R, P - A", "P - A, I - S"), strict=True):
+            ax.scatter(positions_mm[order, x], positions_mm[order, y], s=max(4.0, 900 / len(values)), c=colors[order],
+                       edgecolors=QUIET, linewidths=0.25)  # fmt: skip
+            ax.set_aspect("equal")
+            ax.set_axis_off()
+            ax.set_title(words, fontsize=8, color=QUIET, loc="center", weight="normal", pad=1)
+        scale.draw(drawn.figure, list(axes))
     return drawn.png

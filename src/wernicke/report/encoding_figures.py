@@ -81,7 +81,7 @@ def slices_figure(
     n_rows = -(-n // n_columns)
     height_mm, width_mm = (slices.planes.shape[k] * slices.size_mm[2 - k] for k in (1, 2))
     height_px = int(round(min(560, (width_px - 40) / n_columns * height_mm / width_mm * n_rows + 84)))
-    height_px += 16 * (len(scale.names) > 3)
+    height_px += scale.extra_px(width_px)
     with drawing(width_px, height_px, simulated=simulated, scale=2, colors=colors) as drawn:
         axes = drawn.figure.subplots(n_rows, n_columns, squeeze=False).ravel()
         for ax, plane in zip(axes, slices.planes, strict=False):

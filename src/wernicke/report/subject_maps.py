@@ -17,11 +17,13 @@ from wernicke.core.errors import InputError
 from wernicke.core.recording import Surface, Voxels
 from wernicke.data.maps import IMAGES, TABLE, read_maps
 from wernicke.data.surface_series import read_gifti
-from wernicke.report.brain_figures import COLORS, N_VERTICES, Scale, cortex_figure, flatmap_figure
+from wernicke.report.brain_figures import COLORS, N_VERTICES, Scale, cortex_figure, flatmap_figure, points_figure
 from wernicke.report.encoding_figures import Slices, find_slices, slices_figure
 from wernicke.report.runs import FinishedRun
 from wernicke.report.viewer import surface_view, volume_view
 
+# Where fewer of the voxels of the box around them are kept, a slice shows single dots at best.
+SCATTERED = 0.02
 FINER = (40_962, 163_842)  # fsaverage6 and fsaverage begin with fsaverage5's vertices
 
 
@@ -52,7 +54,7 @@ class SubjectMaps:
 
     @cached_property
     def kind(self) -> str:
-        """``cortex``, ``flat``, ``slices``, or ``none`` where it is not known where the units lie."""
+        """``cortex``, ``flat``, ``slices``, ``points`` (scattered voxels), or ``none``: units of unknown place."""
         if f"{self.prefix}/{IMAGES}/r.L.func.gii" in self.run.files and len(self._gifti("r", "L")) == N_VERTICES:
             return "cortex"
         if isinstance(self.units, Surface):
@@ -61,7 +63,11 @@ class SubjectMaps:
             return "cortex" if on_fsaverage else "none"
         if f"{self.prefix}/{IMAGES}/r.flatmap.npy" in self.run.files:
             return "flat"
-        return "slices" if isinstance(self.units, Voxels) else "none"
+        if not isinstance(self.units, Voxels):
+            return "none"
+        where = np.argwhere(self.units.mask)
+        box = np.prod(np.ptp(where, axis=0) + 1.0)
+        return "slices" if len(where) > SCATTERED * box else "points"
 
     def _gifti(self, column: str, side: str) -> np.ndarray:
         values, _ = read_gifti(self.run.path(f"{self.prefix}/{IMAGES}/{column}.{side}.func.gii"))
@@ -99,6 +105,10 @@ class SubjectMaps:
         if self.kind == "flat":
             shape = self.run.read_npy(f"{self.prefix}/{IMAGES}/r.flatmap.npy").shape
             return flatmap_figure(values.reshape(shape), scale, simulated=simulated, width_px=width_px)
+        if self.kind == "points" and isinstance(self.units, Voxels):
+            affine = np.asarray(self.units.affine, dtype=float)
+            positions_mm = np.argwhere(self.units.mask) @ affine[:3, :3].T + affine[:3, 3]
+            return points_figure(positions_mm, values, scale, simulated=simulated, width_px=width_px)
         return slices_figure(self._slices, values, scale, simulated=simulated, width_px=width_px, colors=COLORS)
 
     def viewer(self, scale: Scale, title: str) -> str | None:

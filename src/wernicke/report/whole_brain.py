@@ -55,7 +55,7 @@ def summarise(run: FinishedRun) -> dict[str, Any]:
     figures |= {"layers": layers(run, tables["layers"]), "profiles": profiles(run, tables["roi_profiles"])}
     pages = viewers(run, drawn)
     return {
-        "kind": "Encoding: from language to whole brains",
+        "kind": "Encoding: from language to brain, subject by subject",
         "template": TEMPLATE,
         "contents": CONTENTS,
         "name": run.name,
@@ -98,7 +98,8 @@ def read_table(run: FinishedRun, name: str) -> pd.DataFrame | None:
     if file not in run.files:
         return None
     try:
-        return pd.read_csv(io.BytesIO(run.path(file).read_bytes()), keep_default_na=False, na_values=[""])
+        texts = dict.fromkeys(("subject", "model", "other", "roi", "band", "layer"), str)  # subject 01 is not 1
+        return pd.read_csv(io.BytesIO(run.path(file).read_bytes()), keep_default_na=False, na_values=[""], dtype=texts)
     except (ValueError, pd.errors.ParserError) as error:
         raise InputError("E-FMT", f"not a table of commas ({error})", path=run.path(file)) from None
 
@@ -142,11 +143,9 @@ def data_warnings(facts: Mapping[str, Any]) -> list[str]:
 def data_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Name and value of each line about the recordings."""
     data = facts["data"]
-    n_voxels = data.get("n_voxels", {})
-    each = n_voxels if isinstance(n_voxels, Mapping) else dict.fromkeys(facts["subjects"], n_voxels)
     rows = [("Subjects", ", ".join(facts["subjects"]))]
-    rows += [("Voxels", ", ".join(f"{n:,} ({s})" for s, n in each.items()))] if each else []
-    rows += [("Runs", str(data["n_runs"]))] if data.get("n_runs") else []
+    for name, key in (("Voxels", "n_voxels"), ("Runs", "n_runs"), ("Volumes", "n_volumes")):
+        rows += [(name, by_subject(data[key]))] if data.get(key) else []
     rows += [("TR", f"{data['tr_s']:g} s")] if data.get("tr_s") else []
     if data.get("n_train"):
         rows.append(("Volumes", f"{data['n_train']:,} for training, {data['n_valid']:,} scored"))
@@ -158,17 +157,29 @@ def data_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows + ([("Space", "; ".join(sorted(map(str, spaces))))] if spaces - {None, ""} else [])
 
 
+def by_subject(value: Any) -> str:
+    """``41``, or ``900 (S1), 850 (S2)``."""
+    if not isinstance(value, Mapping):
+        return f"{value:,}" if isinstance(value, int) else str(value)
+    return ", ".join(f"{by_subject(number)} ({subject})" for subject, number in value.items())
+
+
 def model_rows(facts: Mapping[str, Any]) -> list[list[str]]:
     """One row a model and band: what it is made of."""
+    nuisance = set(facts.get("features", {}).get("nuisance") or ())
+    tr_s = facts["data"].get("tr_s")
+    common = [d * tr_s for d in facts.get("delays_tr", ())] if tr_s else []
     rows = []
     for model in facts["models"]:
         for name, band in model.get("bands", {}).items():
-            delays = band.get("shifts_s") or band.get("delays_s") or []
+            delays = band.get("shifts_s") or band.get("delays_s") or common
             how = ", averaged" if band.get("shifts_s") else " as FIR columns" if len(delays) > 1 else ""
+            layer = band.get("layer") or listed(band.get("layers") or [])
+            context_s = band.get("context_s") or band.get("window_s")
             rows.append([
-                model["name"], f"{name} (nuisance)" if band.get("nuisance") else name, str(band.get("level") or "–"),
-                str(band.get("model") or "–"), str(band.get("layer") or "–"),
-                f"{band['context_s']:g} s" if band.get("context_s") else "–",
+                model["name"], f"{name} (nuisance)" if band.get("nuisance") or name in nuisance else name,
+                str(band.get("level") or "–"), str(band.get("model") or band.get("kind") or "–"), str(layer or "–"),
+                f"{context_s:g} s" if context_s else "–",
                 f"{listed([f'{d:g}' for d in delays])} s{how}" if delays else "–", str(band.get("reduction") or "none"),
             ])  # fmt: skip
     return rows
@@ -186,8 +197,11 @@ def score_table(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             cells.append((number(score["mean"], 4), interval(score["ci"], 4)) if score else ("–", "not fitted"))
         rows.append({"name": name, "cells": cells})
     first = {score["metric"]: score for score in scores}
+    over = listed(sorted({score["ci_over"] for score in scores if score["ci"] is not None}))
     return {
         "rows": rows,
+        "caption": f"Means over voxels{', then over subjects' if over == 'subjects' else ''}"
+                   + (f", with 95 % intervals over {over}" if over else ""),
         "metrics": [
             {"name": metric, "ceiling": number(first[metric]["ceiling"]), "n": first[metric]["n"],
              "ceiling_reason": first[metric]["ceiling_reason"]}

@@ -26,8 +26,12 @@ BUDGET = 1_050_000
 MAX_REGIONS, MAX_PANELS = 24, 4
 Q = 0.05
 _SUFFIXES = ("_p", "_p_fdr", "_low", "_high", "_se", "_p_bootstrap")
-_WHERE = {"cortex": "on fsaverage5: inflated, and flat with the medial wall cut away",
-          "flat": "on the subject's own flat map", "slices": "on slices"}  # fmt: skip
+_WHERE = {
+    "cortex": "on fsaverage5: inflated, and flat with the medial wall cut away",
+    "flat": "on the subject's own flat map",
+    "slices": "on slices",
+    "points": "as points, since the voxels are scattered",
+}
 
 
 @dataclass
@@ -94,12 +98,12 @@ def _chosen(own: dict[str, SubjectMaps]) -> str:
 
 
 def _describe(drawn: Drawn, kinds: set[str]) -> None:
-    said = [_WHERE[kind] for kind in ("cortex", "flat", "slices") if kind in kinds]
+    said = [_WHERE[kind] for kind in _WHERE if kind in kinds]
     drawn.note = f"Maps {listed(said)}." if said else ""
-    if "slices" in kinds:
-        sliced = [subject for subject, maps in drawn.maps.items() if maps.kind == "slices"]
+    if kinds & {"slices", "points"}:
+        sliced = [subject for subject, maps in drawn.maps.items() if maps.kind in ("slices", "points")]
         drawn.caveats.append(f"No way from the voxels of {listed(sliced)} to a cortical surface was given (FreeSurfer "
-                             "surfaces and a transform, or a pycortex mapper), so there are slices only.")  # fmt: skip
+                             "surfaces and a transform, or a pycortex mapper), so there is no surface.")  # fmt: skip
     if "none" in kinds:
         without = [subject for subject, maps in drawn.maps.items() if maps.kind == "none"]
         drawn.caveats.append(f"Where the voxels of {listed(without)} lie, or on which mesh, is not known, so there is "

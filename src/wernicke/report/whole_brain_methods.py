@@ -53,14 +53,17 @@ def modelled(facts: Mapping[str, Any], cite: Citer) -> str:
     bands = {name: band for model in facts["models"] for name, band in model.get("bands", {}).items()}
     said = []
     for name, band in bands.items():
-        layer = f" layer {band['layer']}" if band.get("layer") else ""
+        number_of = band.get("layer") or listed(band.get("layers") or [])
+        layer = f" layer {number_of}" if number_of else ""
         delays = band.get("shifts_s") or band.get("delays_s") or []
         how = "the mean of shifts by" if band.get("shifts_s") else "delayed by"
         delayed = f", {how} {listed([f'{d:g}' for d in delays])} s" if delays else ""
         reduced = f", {band['reduction']}" if band.get("reduction") else ""
-        said.append(f"{name} ({band.get('model') or 'no model'}{layer}{delayed}{reduced})")
+        said.append(f"{name} ({band.get('model') or band.get('kind') or 'no model'}{layer}{delayed}{reduced})")
     if not said:
         return ""
+    if facts.get("delays_tr"):
+        said[-1] += f"; all delayed by {listed(facts['delays_tr'])} TR"
     cited = cite("nishimoto2011", "huth2016")
     return f"Features: {'; '.join(said)}. Delays never cross the border of a recording {cited}."
 
@@ -102,4 +105,7 @@ def across(group: pd.DataFrame | None) -> str:
     for _, row in rows.head(12).iterrows():
         ends = f" [{number(row['low'], 4)} to {number(row['high'], 4)}]" if pd.notna(row.get("low")) else ""
         said.append(f"{row['model']}, {row.get('quantity', 'r')} {number(row['mean'], 4)}{ends}")
-    return f"Means over voxels, then over subjects, with 95 % t intervals: {'; '.join(said)}." if said else ""
+    if not said:
+        return ""
+    ends = ", with 95 % t intervals" if rows["n_subjects"].max() > 1 else ""
+    return f"Means over voxels, then over subjects{ends}: {'; '.join(said)}."
