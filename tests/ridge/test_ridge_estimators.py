@@ -169,6 +169,14 @@ def test_torch_gives_torch_and_the_same_numbers():
         np.testing.assert_array_equal(getattr(made["numpy"], name), getattr(made["torch"], name).numpy())
 
 
+def test_tensors_that_track_gradients_are_taken():
+    (X,), Y = simulate(40, (6,), 3)
+    tracked = torch.from_numpy(X).requires_grad_(True)
+    model = ours.RidgeCV(ALPHAS, solver_params=QUIET).fit(tracked, torch.from_numpy(Y))
+    assert not model.predict(tracked).requires_grad
+    np.testing.assert_array_equal(model.coef_, ours.RidgeCV(ALPHAS, solver_params=QUIET).fit(X, Y).coef_)
+
+
 @pytest.mark.parametrize("cv", ["groups", "logo", "pairs", "masks", "generator"])
 def test_cv_may_be_a_splitter_or_pairs(cv):
     (X,), Y = simulate(48, (5,), 3)

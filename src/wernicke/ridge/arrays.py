@@ -33,6 +33,7 @@ def to_torch(values: Any) -> torch.Tensor:
             # A read-only memory map is only read here; torch warns about what writing to it would do.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             values = torch.from_numpy(array)
+    values = values.detach()
     if values.dtype in (torch.float32, torch.float64):
         return values
     if values.is_complex():
