@@ -22,7 +22,7 @@ from wernicke.store.run import RunFolder
 
 
 @pytest.mark.slow
-def test_a_decoding_run_written_by_the_recipe(tmp_path: Path) -> None:
+def test_a_decoding_run_written_by_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, values, path = load_config("haxby_decode")
     config = build(haxby_decode.Config, values, path, [], "test")
     blocks = haxby_decode.blocks_of(config.data.load(), config)
@@ -44,19 +44,23 @@ def test_a_decoding_run_written_by_the_recipe(tmp_path: Path) -> None:
         run.write_json("bridge/config.json", {"bridge": bridge, "llm": {"name": "none: simulated", "fingerprint": ""}})
         run.write_json("exposure.json", {"exposure": {"samples": [], "stimuli": names}})
         run.write_json("learning_curve.json", [{"step": 1, "epoch": 0, "loss": 1.0}])
+        run.write_npy("sentence_embeddings.npy", np.eye(len(names)))
         run.finish()
     with RunFolder.open(tmp_path / "run", step="decode") as run:
         with run.atomic_path("captions.json") as file:
             write_captions(simulated(0.8), file)
         run.finish()
-    with RunFolder.open(tmp_path / "run", step="evaluate") as run:
-        for name in ("shuffled", "noise"):
-            for draw in range(5):
-                with run.atomic_path(f"controls/{name}-{draw:02d}.json") as file:
-                    write_captions(simulated(0.0), file)
+
+    def controls(*_: object):
+        thing = haxby_decode_results.same_text("A thing.", blocks, config)
         for name in ("no_brain", "constant"):
-            with run.atomic_path(f"controls/{name}-00.json") as file:
-                write_captions(haxby_decode_results.same_text("A thing.", blocks, config), file)
+            yield name, 0, lambda *_: thing
+        for draw in range(5):
+            yield "shuffled", draw, lambda *_: simulated(0.0)
+            yield "noise", draw, lambda *_: simulated(0.0)
+
+    monkeypatch.setattr(haxby_decode_results, "control_draws", controls)
+    monkeypatch.setattr(haxby_decode_results, "load_decoder", lambda *_: "no decoder: simulated")
     haxby_decode_results.evaluate_run(tmp_path / "run")
     written = report_files([tmp_path / "run"])
     page = Page(written["report.html"])

@@ -18,6 +18,8 @@ from wernicke.core.errors import InputError
 from wernicke.recipes.haxby import HaxbyData, average_blocks, check_sentences, leave_runs_out
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from wernicke.core.recording import Recording
     from wernicke.core.results import Captions
     from wernicke.core.split import Split
@@ -192,11 +194,19 @@ def load_decoder(folder: RunFolder, config: Config) -> Decoder:
     return Decoder(bridge, BrainToBridge(), sentences, folder.read_npy("sentence_embeddings.npy"))
 
 
-def map_fold(decoder: Decoder, blocks: Recording, split: Split, config: Config) -> BrainToBridge:
-    """The mapping from the brain onto the bridge's input, fitted on one split's training blocks alone."""
+def map_fold(embeddings: np.ndarray, blocks: Recording, split: Split, config: Config) -> BrainToBridge:
+    """The mapping from the brain onto the bridge's input, fitted on one split's training blocks alone.
+
+    Parameters
+    ----------
+    embeddings : array, shape (n_sentences, d)
+        Of the sentences in the order of their categories' names.
+    """
+    from wernicke.decoding.linear import BrainToBridge
+
     seen = blocks.samples.iloc[split.train_rows]
-    pairs = [config.sentences[name] for name in seen["stimulus_id"]]
-    return decoder.refit(blocks.values[split.train_rows], pairs, groups=seen["run"].tolist()).mapping
+    rows = [sorted(config.sentences).index(name) for name in seen["stimulus_id"]]
+    return BrainToBridge().fit(blocks.values[split.train_rows], embeddings[rows], seen["run"].tolist())
 
 
 def decode_left_out_runs(
@@ -226,7 +236,7 @@ def decode_left_out_runs(
     for split in tqdm(splits, desc="map each left-out run", disable=None, leave=False):
         seen = Exposure.of(samples=trained_on.samples["sample_id"].iloc[split.train_rows])
         check_exposure(primed | seen, samples.iloc[split.test_rows], ACCEPTED_LEAKS)
-        mapping = map_fold(decoder, trained_on, split, config)
+        mapping = map_fold(decoder.embeddings, trained_on, split, config)
         embeddings[split.test_rows] = mapping.predict(trained_on.values[split.test_rows])
     texts = decoder.bridge.generate(embeddings, max_new_tokens=config.max_new_tokens, batch_size=config.batch_size)
     table = pd.DataFrame(

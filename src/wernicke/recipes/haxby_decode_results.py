@@ -149,9 +149,9 @@ def audit_fold(folder: RunFolder, config: Config, study: Study, blocks: Recordin
     poisoned = values.copy()
     rows = np.isin(recording.runs, left_out)
     poisoned[rows] = 1e6 * derive_rng(config.seed, "poison audit").standard_normal(values[rows].shape)
-    decoder = load_decoder(folder, config)
+    embeddings = folder.read_npy("sentence_embeddings.npy")
     clean, dirty = (
-        map_fold(decoder, blocks_of(with_values(study, recording, part), config), split, config).learnt()
+        map_fold(embeddings, blocks_of(with_values(study, recording, part), config), split, config).learnt()
         for part in (values, poisoned)
     )
     return {name: clean[name].tobytes() != dirty[name].tobytes() for name in clean}
