@@ -23,6 +23,7 @@ lint: install
 
 calibrate: install
 	$(BIN)/python benchmarks/calibrate.py
+	$(BIN)/python benchmarks/calibrate_maps.py
 
 benchmark: install
 	for script in benchmarks/*.py; do $(BIN)/python $$script --quick || exit 1; done

@@ -120,6 +120,9 @@ class Config:
             raise InputError("E-CFG", "n_tr counts volumes of tr_s seconds, and tr_s is not given", field="tr_s")
         if self.tr_s is not None and self.data.pictures is not None:
             raise InputError("E-CFG", "pictures without times cannot be resampled", field="tr_s")
+
+    def check_stimuli(self) -> None:
+        """Refuse a kind of features whose stimuli are not named."""
         needs = _NEEDS[self.kind]
         if not any(getattr(self.data, name) is not None for name in needs):
             raise InputError("E-CFG", f"kind {self.kind} needs {' or '.join(f'data.{name}' for name in needs)}",
@@ -145,6 +148,7 @@ def features(config: Config, out: Path, command: Sequence[str] = ()) -> None:
     RunInUseError
         When another process writes this folder.
     """
+    config.check_stimuli()
     from wernicke.features.resample import resample_to_tr
     from wernicke.features.saved import write_features
     from wernicke.store.fingerprint import code_fingerprint, fingerprint
