@@ -141,6 +141,11 @@ class Drama2brainData:
         Which runs are trained on and scored.
     reference : path, optional
         A NIfTI image on the recordings' grid, whose affine the maps take. Without it they have the voxel size only.
+    rois : str, optional
+        Regions: an atlas image on the recordings' grid, or a fsROI.mat; `{subject}` in it stands for the subject. By
+        default the fsROI.mat beside a subject's vset_099.mat, where there is one.
+    roi_names : path, optional
+        The atlas's table of numbers and names.
     standardise : {"zscore", "centre", "none"}
         What is done to each voxel's responses within each run (corrected only; theirs enter as they are).
     trim_s : float
@@ -153,6 +158,8 @@ class Drama2brainData:
     folders: dict[str, str] = field(default_factory=dict)
     dataset: Literal["all", "splitA", "splitB"] = "all"
     reference: Path | None = None
+    rois: str | None = None
+    roi_names: Path | None = None
     standardise: Literal["zscore", "centre", "none"] = "zscore"
     trim_s: float = 10.0
     gap_s: float = 10.0

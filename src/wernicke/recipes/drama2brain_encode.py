@@ -27,7 +27,10 @@ log = logging.getLogger(__name__)
 
 # A finished unit is not taken for the result of code that has since changed.
 LAYERS = ("core", "data", "stats", "ridge", "features", "encoding", "scoring")
-PARTS = ("bands", "design", "corrected", "faithful", "published", "encode", "encode_results")
+PARTS = (
+    "bands", "design", "responses", "corrected", "scoring", "faithful", "published", "encode", "encode_results",
+    "encode_tables",
+)  # fmt: skip
 CODE = (*(f"wernicke.{layer}" for layer in LAYERS), *(f"wernicke.recipes.drama2brain_{part}" for part in PARTS))
 
 
@@ -60,6 +63,8 @@ class Config:
         Which reduced models are fitted for unique variance: each without one band; every subset (up to four bands).
     n_permutations : int
         Of the block permutation test (corrected only).
+    block_tr : int, optional
+        Length of the permutation test's blocks, in TR (1 s); by default from the data (corrected only).
     n_bootstrap : int
         Resamples of scored blocks for the intervals of unique variance (corrected only).
     tail : {"pareto", "counted"}
@@ -98,6 +103,7 @@ class Config:
     n_iter: int = 20
     partition: Literal["leave-one-out", "all", "none"] = "leave-one-out"
     n_permutations: int = 999
+    block_tr: int | None = None
     n_bootstrap: int = 1000
     tail: Literal["pareto", "counted"] = "pareto"
     perm_type: Literal["block", "gauss"] = "block"
@@ -113,6 +119,8 @@ class Config:
 
     def __post_init__(self) -> None:
         self._check_bands()
+        if self.block_tr is not None:
+            check_range(self.block_tr, "block_tr", low=1)
         for key, least in (("n_iter", 1), ("n_permutations", 19), ("n_bootstrap", 100), ("tile", 1), ("top_voxels", 1)):
             check_range(getattr(self, key), key, low=least)
         if self.tail == "pareto":
@@ -184,7 +192,7 @@ def encode(config: Config, run: Path, command: Sequence[str] = (), part: str | N
     if share is not None:
         with share.locked(folder.folder):
             mine = share.of(work)
-            load = functools.cache(functools.partial(load_subject, config, folder))
+            load = functools.cache(functools.partial(load_subject, config))
             for model in models:
                 fit_model(config, folder, model, [subject for other, subject in mine if other is model], load)
     units = [results.unit_of(folder, subject, model) for model, subject in work]
@@ -208,8 +216,11 @@ def find_subjects(config: Config) -> list[str]:
     """The subjects asked for, or all that have a folder of responses."""
     from wernicke.data.drama2brain import find_subjects as there
     from wernicke.data.drama2brain_folders import find_folders
+    from wernicke.data.drama2brain_tables import SUBJECTS
 
     root = config.data.need_root()
+    for subject in config.subjects or ():
+        check_option(subject, SUBJECTS, "subjects")
     found = there(find_folders(root, config.data.folders))
     absent = [subject for subject in config.subjects or () if subject not in found]
     if absent or not found:
@@ -218,16 +229,17 @@ def find_subjects(config: Config) -> list[str]:
     return list(config.subjects or found)
 
 
-def load_subject(config: Config, folder: RunFolder, name: str) -> Subject:
-    """A subject's recording, all runs joined in a file beside the results."""
+def load_subject(config: Config, name: str) -> Subject:
+    """A subject's recording, all runs joined in one file of the user's cache, which all runs on these data share."""
     from wernicke.data.drama2brain import load_drama2brain
+    from wernicke.store.cache import cache_folder
     from wernicke.store.fingerprint import fingerprint
-    from wernicke.store.units import WORK
 
+    root = config.data.need_root()
+    place = fingerprint({"root": str(root.resolve()), "folders": dict(config.data.folders)})[:12]
     study = load_drama2brain(
-        config.data.need_root(), [name], folders=config.data.folders, joined=folder.folder / WORK / "joined",
-        annotations=False,
-    )  # fmt: skip
+        root, [name], folders=config.data.folders, joined=cache_folder() / f"drama2brain-{place}", annotations=False
+    )
     recording = study.recordings[name]
     return Subject(recording, fingerprint(recording.values))
 
@@ -265,10 +277,10 @@ def fit_model(
 
 
 def merge(config: Config, folder: RunFolder, models: Sequence[Model], subjects: Sequence[str], asked: bool) -> None:
-    """Tables over all units, facts, the card; then the manifest."""
+    """Tables over all units, facts, the card; then the manifest. What units had in common is no longer needed."""
     from wernicke.recipes import drama2brain_encode_results as results
     from wernicke.store.fingerprint import code_fingerprint, fingerprint
-    from wernicke.store.units import read_identity
+    from wernicke.store.units import read_identity, remove_work
 
     units = [results.unit_of(folder, subject, model) for model in models for subject in subjects]
     inputs = {f"{u.folder.parent.name}/{u.folder.name}": fingerprint(read_identity(u.folder)) for u in units}
@@ -277,6 +289,7 @@ def merge(config: Config, folder: RunFolder, models: Sequence[Model], subjects: 
             if not folder.is_complete(inputs=inputs, code=code_fingerprint(*CODE)):
                 results.write_run(folder, config, models, subjects)
                 folder.finish()
+            remove_work(folder.folder)
     except RunInUseError:
         if asked:
             raise

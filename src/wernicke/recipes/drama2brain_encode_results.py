@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from wernicke.data.drama2brain import load_tvoxels
 from wernicke.data.drama2brain_folders import find_folders
 from wernicke.data.drama2brain_tables import OVERLAP_S, RUNS, SIMULATED_SOURCE, SOURCE, TR_S
 from wernicke.data.maps import write_maps
+from wernicke.data.rois import name_units, read_atlas, read_fsroi
 from wernicke.recipes import drama2brain_encode_tables as tables
 from wernicke.recipes.drama2brain_bands import CEILING_REASON, Band, Drama2brainData, Fitted, Model
 from wernicke.recipes.drama2brain_design import choose_rows
@@ -34,12 +35,14 @@ if TYPE_CHECKING:
 GRID, VOXEL_MM = (96, 96, 72), 2.0
 
 MAPS = {
-    "r": "Pearson r on scored runs", "r2": "R2 on scored runs", "p": "block permutation p, one-sided",
-    "p_fdr": "p, Benjamini-Hochberg", "p_by": "p, Benjamini-Yekutieli", "cv_r": "r on training rows, cross-validated",
-    "cv_r2": "R2 on training rows, cross-validated", "alpha": "penalty chosen on training rows",
-    "r2_low": "R2, lower end of 95 % over blocks", "r2_high": "R2, upper end of 95 % over blocks",
-    "r_nuisance": "Pearson r of the nuisance bands alone", "r_language": "Pearson r without the nuisance bands",
-    "r2_language": "R2 without the nuisance bands", "column": "number of the voxel's column in the recording",
+    "r": "Pearson r on scored runs, without nuisance bands", "r2": "R2 on scored runs, without nuisance bands",
+    "p": "block permutation p, one-sided", "p_fdr": "p, Benjamini-Hochberg", "p_by": "p, Benjamini-Yekutieli",
+    "cv_r": "r on training rows, cross-validated", "cv_r2": "R2 on training rows, cross-validated",
+    "alpha": "penalty chosen on training rows", "r2_low": "R2, lower end of 95 % over blocks",
+    "r2_high": "R2, upper end of 95 % over blocks", "r_full": "Pearson r with the nuisance bands",
+    "slow": "1: three autocorrelation times are longer than the permutation test's blocks",
+    "r2_full": "R2 with the nuisance bands", "r_nuisance": "Pearson r of the nuisance bands alone",
+    "unique_language": "R2 beyond the nuisance bands", "column": "number of the voxel's column in the recording",
 }  # fmt: skip
 
 CANNOT_TELL = (
@@ -62,6 +65,9 @@ def write_unit(unit: Path, config: Config, model: Model, recording: Recording, f
     order, voxels, space = place_voxels(config.data, recording.subject, n_voxels)
     columns: dict[str, np.ndarray] = {"column": order}
     columns |= {name: values[order] for name, values in fitted.columns.items()}
+    regions = read_regions(config.data, recording.subject, order, voxels)
+    if regions is not None:
+        columns["roi"] = regions
     if config.save_coef:
         columns |= {f"coef_{name}": coef[:, order] for name, coef in fitted.coef.items()}
     write_maps(unit, columns, voxels)
@@ -104,6 +110,27 @@ def place_voxels(data: Drama2brainData, subject: str, n_voxels: int) -> tuple[np
     mask = np.zeros(shape, dtype=bool)
     mask.flat[numbers] = True
     return order, Voxels(mask, affine), space
+
+
+def read_regions(data: Drama2brainData, subject: str, order: np.ndarray, voxels: Voxels | None) -> np.ndarray | None:
+    """Return the name of each voxel's region in the order of maps, empty where it has none; None without regions.
+
+    Raises
+    ------
+    InputError
+        E-CFG (regions, but no vset_099.mat to place voxels), and what `wernicke.data.rois` raises.
+    """
+    found = find_folders(data.need_root(), data.folders).fmri_bbregister
+    beside = None if found is None else found / subject / "fsROI.mat"
+    if data.rois is None and (beside is None or not beside.exists()):
+        return None
+    path = Path(data.rois.replace("{subject}", subject)) if data.rois is not None else beside
+    if voxels is None or path is None:
+        raise InputError("E-CFG", f"no vset_099.mat says where {subject}'s voxels lie", path=path, field="data.rois")
+    if path.suffix == ".mat":
+        rois = read_fsroi(path, load_tvoxels(data.need_root(), subject, folders=data.folders))
+        return name_units(rois)[order]
+    return name_units(read_atlas(path, voxels, data.roi_names))
 
 
 def voxel_size_only() -> np.ndarray:
@@ -182,7 +209,7 @@ def describe(
                   "accepted_leaks": list(split.accepted_leaks), "poison_audit": audit or {},
                   "fingerprints": [split.fingerprint]},
         "units": {f"{subject}/{name}": dict(facts) for (subject, name), facts in units.items()},
-        "test": {**first["null"], "n_tests": int(made["models"]["n_voxels"].sum()),
+        "test": {**slowest(units.values()), "n_tests": int(made["models"]["n_voxels"].sum()),
                  "n_significant": int(made["models"]["n_significant"].sum())},
         "score": config.score if config.mode == "corrected" else "correlation",
         "ceiling": {"mean": None, "reason": CEILING_REASON},
@@ -191,7 +218,7 @@ def describe(
             column: text
             for name in (*bands, *config.nuisance)
             for column, text in ((f"unique_{name}", f"unique {'r' if config.mode == 'faithful' else 'R2'} of {name}"),
-                                 (f"share_{name}", f"share of {name} in the full model (product measure)"))
+                                 (f"share_{name}", f"share of {name} in the full model's r (product measure)"))
         },
         "simulated": simulated,
         "cannot_tell": card["cannot_tell"],
@@ -204,6 +231,12 @@ def describe_band(band: Band) -> dict[str, Any]:
     return {"folder": band.folder, "level": band.level, "model": band.model, "layer": band.layer,
             "context_s": band.context_s, "shifts_s": band.shifts_s, "delays_s": band.delays_s,
             "reduction": band.reduction, "nuisance": band.nuisance}  # fmt: skip
+
+
+def slowest(units: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The null of the unit whose blocks are the shortest against its autocorrelation time."""
+    nulls = [dict(unit["null"]) for unit in units]
+    return max(nulls, key=lambda null: null.get("autocorrelation_tr", 0) / null.get("block_length_tr", 1))
 
 
 def card_facts(
@@ -240,8 +273,7 @@ def card_facts(
         "accepted_leaks": ["title"],
         "voxel_selection": {"on": "none", "detail": "all voxels are scored; means over the best are chosen by their "
                             "score on training rows"},
-        "null": {key: first["null"][key] for key in ("type", "n_permutations", "block_length_tr", "n_blocks")
-                 if key in first["null"]},
+        "null": {key: value for key, value in slowest(units.values()).items() if key != "tail"},
         "correction": {"method": "BH", "q": 0.05, "n_tests": int(made["models"]["n_voxels"].sum()),
                        "n_significant": int(made["models"]["n_significant"].sum())},
         "ceiling": {"reason": CEILING_REASON},

@@ -147,9 +147,9 @@ def headline(
                 and table[(table["subject"] == subject) & (table["model"] == best[subject])]["mean_r"].iloc[0]
             )
             return {"headline": f"mean r {mean:.4f} of {subject}, {best[subject]}"}
-        gains.append(np.array(by_run["full"]) - np.array(by_run.get("nuisance", 0.0)))
+        gains.append(np.subtract(by_run["full"], by_run["nuisance"]) if "full" in by_run else by_run["language"])
     over = "nuisance bands" if "nuisance" in units[subjects[0], best[subjects[0]]]["r_by_run"] else "predicting nothing"
-    values = gains[0] if len(gains) == 1 else np.array([gain.mean() for gain in gains])
+    values = np.asarray(gains[0]) if len(gains) == 1 else np.array([np.mean(gain) for gain in gains])
     unit = "runs" if len(gains) == 1 else "subjects"
     estimate = float(values.mean())
     half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))

@@ -143,3 +143,10 @@ class Share:
 def read_identity(unit: Path) -> dict[str, Any]:
     """Return what a finished unit was made from."""
     return dict(read_json(unit / IDENTITY))
+
+
+def remove_work(run: Path) -> None:
+    """Delete what the units of a finished run had in common; the locks of shares stay."""
+    for item in (run / WORK).glob("*"):
+        if item.is_dir() and not item.name.startswith(("part-", ".")):
+            discard(item)
