@@ -60,20 +60,24 @@ def test_help_of_every_command(name, capsys):
     assert capsys.readouterr().out.startswith(f"usage: wernicke {name}")
 
 
-COMMAND_OF_RECIPE = dict.fromkeys(cli.ENCODERS, "encode") | dict.fromkeys(cli.DECODERS, "train")
+COMMAND_OF_RECIPE = {
+    **dict.fromkeys(cli.ENCODERS, ("encode", "--run")),
+    **dict.fromkeys(cli.DECODERS, ("train", "--run")),
+    **dict.fromkeys(("features_any", "features_drama2brain"), ("features", "--out")),
+}
 
 
 @pytest.mark.parametrize("config", [file.stem for file in CONFIGS.glob("*.yaml")])
 def test_help_of_every_config(config, capsys):
-    command = COMMAND_OF_RECIPE[load_config(config)[0]]
+    command, folder = COMMAND_OF_RECIPE[load_config(config)[0]]
     for line in (
         ["--config", config, "--help"],
         [f"--config={config}", "-h"],
-        ["--config", config, "--run", "x", "-h"],
+        ["--config", config, folder, "x", "-h"],
     ):
         assert cli.run([command, *line]) == 0
         out = capsys.readouterr().out
-        assert out.startswith(f"usage: wernicke {command} --config {config} --run DIR")
+        assert out.startswith(f"usage: wernicke {command} --config {config} {folder} DIR")
         assert "--seed" in out
 
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from wernicke.core.errors import EXIT_USER, InputError
 from wernicke.recipes.arguments import Arguments
-from wernicke.ridge.plan import TilePlan, plan_tiles
 
 if TYPE_CHECKING:
     from wernicke.recipes.drama2brain_bands import Band
     from wernicke.recipes.drama2brain_encode import Config as DramaConfig
     from wernicke.recipes.haxby_encode import Config as HaxbyConfig
+    from wernicke.ridge.plan import TilePlan
 
 #: Python with numpy, scipy, torch, scikit-learn and what they load: measured 0.4 GB with torch for CPUs, and some room.
 LIBRARIES_BYTES = 450_000_000
@@ -100,6 +100,8 @@ def of_sizes(
     InputError
         E-CFG for sizes below 1 or more folds than samples.
     """
+    from wernicke.ridge.plan import plan_tiles
+
     sizes = {"n_samples": [n_samples], "n_features": n_features, "n_targets": n_targets, "n_alphas": [n_alphas],
              "n_folds": [n_folds], "n_iter": [n_iter], "tile": [tile], "n_workers": [n_workers]}  # fmt: skip
     for name, values in sizes.items():
@@ -179,6 +181,7 @@ def plan_drama2brain(config: DramaConfig) -> Estimate:
     from wernicke.recipes.drama2brain_bands import list_models
     from wernicke.recipes.drama2brain_corrected import choose_subsets
     from wernicke.recipes.drama2brain_design import choose_rows
+    from wernicke.ridge.plan import plan_tiles
 
     rows, faithful = choose_rows(config.data), config.mode == "faithful"
     if config.data.root is None:
