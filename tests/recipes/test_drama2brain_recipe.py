@@ -208,16 +208,28 @@ def test_the_report_is_written(multi, tmp_path, capsys):
 def test_every_band_has_its_own_delays_and_reduction_beside_nuisances(root, tmp_path):
     flags = ["--subjects", "DM03", "--nuisance", "word_rate", "position"]
     flags += ["--bands.Speech.time_delays", "null", "--bands.Speech.delays_s", "4", "8", "--bands.Object.pca", "3"]
-    flags += ["--bands.Story.pca", "null", "--bands.TimePlace.time_delays", "0", "2"]
-    folder = run(make(root, "multi", *flags), tmp_path / "run")
+    flags += ["--bands.Story.pca", "null", "--bands.Story.time_delays", "0", "2"]
+    atlas, labels = tmp_path / "atlas.nii.gz", np.ones((96, 96, 72), dtype=np.int16)
+    labels[48:] = 2
+    nib.save(nib.Nifti1Image(labels, np.diag([-2.0, 2, 2, 1])), atlas)
+    flags += ["--data.reference", str(atlas), "--data.rois", str(atlas)]
+    _, values, path = load_config(str(root / "drama2brain_multi.yaml"))
+    values["bands"] = {name: values["bands"][name] for name in ("Speech", "Object", "Story")}
+    config = build(drama2brain_encode.Config, values, path, ["--data.root", str(root), *FAST, *flags], "test")
+    folder = run(config, tmp_path / "run")
     facts = json.loads((folder / "subjects/DM03/all/facts.json").read_text())
     columns = {name: band["n_columns"] for name, band in facts["bands"].items()}
-    assert columns == {"Speech": 12, "Object": 3, "Story": 12, "Summary": 6, "TimePlace": 6,
-                       "word_rate": 5, "position": 2}  # fmt: skip
+    assert columns == {"Speech": 12, "Object": 3, "Story": 12, "word_rate": 5, "position": 2}
     found = maps(folder, "DM03", "all")
     assert {"unique_language", "r_full", "r_nuisance", "unique_Speech", "share_word_rate"} <= set(found)
     assert found["unique_language"].max() > 0.01
     assert found["r_nuisance"].abs().max() < found["r"].max()  # nothing was planted there
+    assert set(found["roi"]) == {"label_1", "label_2"}
+    profiles = pd.read_csv(folder / "tables/roi_profiles.csv")
+    assert set(profiles["roi"]) == {"whole brain", "label_1", "label_2"}
+    image = nib.load(folder / "subjects/DM03/all/maps/r.nii.gz")
+    np.testing.assert_array_equal(image.affine, np.diag([-2.0, 2, 2, 1]))
+    assert (np.isfinite(image.get_fdata()[:48]).sum(), 24) == ((found["roi"] == "label_1").sum(), len(found))
     assert "nuisance bands" in json.loads((folder / "card.json").read_text())["headline"]
 
 
@@ -280,24 +292,26 @@ def test_subjects_share_the_features_part(root, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_processes_share_a_run(root, mono, tmp_path):
-    folder = tmp_path / "shared"
-    command = [sys.executable, "-m", "wernicke", "encode", "--config", str(root / "drama2brain_mono.yaml"), "--run",
-               str(folder), "--data.root", str(root), *FAST]  # fmt: skip
-    both = [
-        subprocess.Popen([*command, "--part", f"{k}/2"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for k in (1, 2)
-    ]
-    for process in both:
+def test_two_processes_share_a_run(root, tmp_path):
+    config = root / "drama2brain_mono.yaml"
+    command = [sys.executable, "-m", "wernicke", "encode", "--config", str(config), "--data.root", str(root), *FAST]
+    # The alone one is a process too: libraries that a test session has loaded may round otherwise.
+    calls = (["shared", "--part", "1/2"], ["shared", "--part", "2/2"], ["alone"])
+    started = [
+        subprocess.Popen([*command, "--run", str(tmp_path / name), *flags], stdout=subprocess.DEVNULL,
+                         stderr=subprocess.PIPE, text=True)
+        for name, *flags in calls
+    ]  # fmt: skip
+    for process in started:
         _, error = process.communicate(timeout=500)
         assert process.returncode == 0, error
-    assert (folder / "manifest.json").exists()  # by the last share
-    alone, shared = files(mono), files(folder)
+    assert (tmp_path / "shared/manifest.json").exists()  # by the last share
+    alone, shared = files(tmp_path / "alone"), files(tmp_path / "shared")
     for name in alone:
         if name.startswith(("subjects/", "tables/")):
             assert shared[name] == alone[name], name
-    run(make(root, "mono"), folder, part="merge")
-    assert files(folder)["manifest.json"] == shared["manifest.json"]
+    run(make(root, "mono"), tmp_path / "shared", part="merge")
+    assert files(tmp_path / "shared")["manifest.json"] == shared["manifest.json"]
 
 
 def test_shares_are_locked_and_merged_when_all_are_there(root, tmp_path):
@@ -337,15 +351,20 @@ def test_two_dask_workers_of_which_one_dies_give_the_same_maps(root, mono, tmp_p
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=str(tmp_path / "dask")
     ) as cluster:
-        config = make(root, "mono", "--cluster", cluster.scheduler_address, "--tile", "4")
+        flags = ["--tile", "4", "--bands.Speech.layer", "2"]
+        config = make(root, "mono", "--cluster", cluster.scheduler_address, *flags)
         folder = run(config, tmp_path / "run")
-    alone = run(make(root, "mono", "--tile", "4"), tmp_path / "alone")
+    monkeypatch.undo()
+    assert killed
+    alone = run(make(root, "mono", *flags), tmp_path / "alone")
     for subject in SUBJECTS:
-        for layer in (1, 2):
-            unit = f"subjects/{subject}/Speech-SimulatedLM-layer{layer}"
-            assert (folder / unit / "scores.parquet").read_bytes() == (alone / unit / "scores.parquet").read_bytes()
-            found, other = maps(folder, subject, unit.split("/")[-1]), maps(mono, subject, unit.split("/")[-1])
-            np.testing.assert_allclose(found["r"], other["r"], atol=1e-5)
+        unit = f"subjects/{subject}/Speech-SimulatedLM-layer2"
+        assert (folder / unit / "scores.parquet").read_bytes() == (alone / unit / "scores.parquet").read_bytes()
+        found, other = (
+            maps(folder, subject, "Speech-SimulatedLM-layer2"),
+            maps(mono, subject, "Speech-SimulatedLM-layer2"),
+        )
+        np.testing.assert_allclose(found["r"], other["r"], atol=1e-5)
 
 
 # Bad inputs ------------------------------------------------------------------------------------------------------
@@ -384,10 +403,11 @@ def test_faithful_has_one_delay_and_one_reduction(root):
         make(root, "multi", "--mode", "faithful", "--bands.Object.time_delays", "3", "5")
 
 
-def test_a_shipped_config_on_simulated_data_says_which_config_fits(root, tmp_path):
-    _, values, path = load_config("drama2brain_multi")
+@pytest.mark.parametrize(("name", "model"), [("drama2brain_mono", "GPT2"), ("drama2brain_multi", "Llama2")])
+def test_a_shipped_config_on_simulated_data_says_which_config_fits(root, tmp_path, name, model):
+    _, values, path = load_config(name)
     config = build(drama2brain_encode.Config, values, path, ["--data.root", str(root)], "test")
-    with pytest.raises(InputError, match="no folder `Llama2`\n.*these data are simulated: `--config .*drama2brain_"):
+    with pytest.raises(InputError, match=f"no folder `{model}`\n.*these data are simulated: --config .*drama2brain_"):
         run(config, tmp_path / "run")
 
 
@@ -475,7 +495,7 @@ def published(root: Path, folder: Path, name: str, *flags: str) -> Path:
     _, values, path = load_config(name)
     if name.endswith("multi"):
         values["bands"] = {band: values["bands"][band] for band in ("Speech", "Object")}
-    flags = ["--data.root", str(root), "--mode", "faithful", "--authors_files", "true", "--partition", "none", *flags]
+    flags = ["--data.root", str(root), "--mode", "faithful", "--authors_files", "true", *flags]
     run(build(drama2brain_encode.Config, values, path, flags, "test"), folder)
     return folder / "subjects/DM01"
 
@@ -510,3 +530,7 @@ def test_multi_gives_the_published_numbers(reference, tmp_path):
             np.load(folder / "cc_raw" / f"{ours}.npy"), outputs["multi"][f"cc/{theirs}"], rtol=0, atol=1e-5
         )
         assert np.load(folder / "preds_raw" / f"{ours}.npy").shape == outputs["multi"][f"preds/{theirs}"].shape
+    found = maps(tmp_path / "run", "DM01", "all")
+    # Planted: voxels 0-9 speech, 10-19 objects, 20-29 both.
+    assert found["unique_Speech"][:10].min() > 0.05 > found["unique_Speech"][10:20].max()
+    assert found["unique_Object"][10:20].min() > 0.05 > found["unique_Object"][:10].max()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -195,6 +196,20 @@ CEILING_REASON = (
 )
 
 
+@contextmanager
+def naming_simulated_configs(data: Drama2brainData) -> Iterator[None]:
+    """Where features are absent because the data are simulated, say which config names those that are there."""
+    try:
+        yield
+    except InputError as error:
+        config = sorted(data.need_root().glob("drama2brain_*.yaml"))
+        if error.code != "E-REF" or not config or not (data.need_root() / "simulated.json").exists():
+            raise
+        names = " or ".join(str(file) for file in config)
+        raise InputError("E-REF", error.problem, path=error.path, field=error.field,
+                         hint=f"{error.hint}; these data are simulated: --config {names}") from None  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Subject:
     """A recording, its runs joined in a file that is memory-mapped, and the fingerprint of its values."""
@@ -260,7 +275,8 @@ def _layers(band: Band, data: Drama2brainData) -> list[Band]:
     if band.layer != "all":
         return [band]
     modality, hparams, model, _ = band.folder.split("/")
-    found = list_layers(data.need_root(), modality, hparams, model, folders=data.folders)
+    with naming_simulated_configs(data):
+        found = list_layers(data.need_root(), modality, hparams, model, folders=data.folders)
     return [replace(band, layer="none" if name == "layerNone" else int(name[5:])) for name in found]
 
 

@@ -17,7 +17,7 @@ from wernicke.data.drama2brain_tables import RUNS, TR_S, row_table
 from wernicke.features.align import delay, mean_delay
 from wernicke.features.nuisance import position_in_run, word_rate
 from wernicke.features.reduce import fit_pca, fit_srp
-from wernicke.recipes.drama2brain_bands import Band, Drama2brainData, Model
+from wernicke.recipes.drama2brain_bands import Band, Drama2brainData, Model, naming_simulated_configs
 
 NUISANCES = ("word_rate", "position")
 
@@ -59,21 +59,12 @@ def read_features(model: Model, data: Drama2brainData) -> dict[str, np.ndarray]:
     Raises
     ------
     InputError
-        What `wernicke.data.drama2brain_stimuli.load_drama2brain_features` raises, with a hint where a simulated set
-        was given to a config of a real model.
+        What `wernicke.data.drama2brain_stimuli.load_drama2brain_features` raises.
     """
-    root = data.need_root()
-    try:
+    with naming_simulated_configs(data):
         found = load_drama2brain_features(
-            root, {name: band.folder for name, band in model.bands.items()}, folders=data.folders
+            data.need_root(), {name: band.folder for name, band in model.bands.items()}, folders=data.folders
         )
-    except InputError as error:
-        config = sorted(root.glob("drama2brain_*.yaml"))
-        if error.code != "E-REF" or not config or not (root / "simulated.json").exists():
-            raise
-        raise InputError("E-REF", error.problem, path=error.path, field=error.field,
-                         hint=f"{error.hint}; these data are simulated: `--config {config[0]}` names their model "
-                         "and layers") from None  # fmt: skip
     return {
         name: values.astype(np.float32) if values.dtype != np.float64 else values
         for name, values in found.bands.items()

@@ -250,7 +250,6 @@ def card_facts(
     simulated: bool,
 ) -> dict[str, Any]:
     """What the credibility card is made from."""
-    first = next(iter(units.values()))
     bands = {name: band for model in models for name, band in model.bands.items()}
     delays = [band.shifts_s or band.delays_s or () for band in bands.values()]
     # A run replays the last seconds of the run before it, so shifts up to that stay within what the run showed.
