@@ -14,7 +14,7 @@ from tqdm import tqdm
 from wernicke.core.errors import InputError
 from wernicke.ridge.arrays import Array, give_back, is_torch, to_torch
 from wernicke.ridge.basis import ALPHA_FLOOR
-from wernicke.ridge.draws import SMALLEST_RATIO, is_clamped, make_gammas, refine_gammas
+from wernicke.ridge.draws import is_clamped, make_gammas, refine_gammas
 from wernicke.ridge.folds import make_folds
 from wernicke.ridge.inputs import check_alphas, check_constant, check_xy
 from wernicke.ridge.scores import l2_neg_loss
@@ -23,7 +23,7 @@ from wernicke.ridge.targets import Side, read_tile
 
 
 class AlphaGridWarning(UserWarning):
-    """Alphas or band weights too small to be told apart, or choices on the grid's edge."""
+    """Alphas too small to be told apart, or choices on the grid's edge."""
 
 
 @dataclass(frozen=True)
@@ -270,12 +270,9 @@ def _finish(
                         "largest eigenvalue, raised to that")  # fmt: skip
     if n_edge and len(search.alphas) > 2:
         problems.append(f"{n_edge} of {n_targets} targets chose the smallest or largest alpha of the grid")
-    n_clamped = int(torch.from_numpy(is_clamped(gammas)).to(alphas.device)[result.choice.draw].sum())
-    if n_clamped:
-        problems.append(f"{n_clamped} of {n_targets} targets chose band weights of which some were raised to "
-                        f"{SMALLEST_RATIO:g} of the largest")  # fmt: skip
     if warn and problems:
         warnings.warn("; ".join(problems) + " (warn=False silences this)", AlphaGridWarning, stacklevel=3)
+    n_clamped = int(torch.from_numpy(is_clamped(gammas)).to(alphas.device)[result.choice.draw].sum())
     dtype = result.coef.dtype
     return RidgeSolution(
         give_back(alphas.to(dtype), like), give_back((weights.log() - alphas.log()).to(dtype), like),
