@@ -7,7 +7,7 @@ with one matrix T (n_test, rank) for all targets and alphas.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -42,6 +42,11 @@ class FoldBasis:
             return product(scaled, self.test_factor.T).square_().sum(1)
         assert self.test_gram is not None
         return quadratic_form(self.test_gram, scaled)
+
+    def test_side(self, dtype: torch.dtype) -> FoldBasis:
+        """Return this basis with what scores are computed from in another precision."""
+        factor, gram = (None if part is None else part.to(dtype) for part in (self.test_factor, self.test_gram))
+        return replace(self, test_factor=factor, test_gram=gram, test_mean=self.test_mean.to(dtype))
 
     def diagonal(self) -> torch.Tensor:
         """Return the diagonal of the centred test Gram matrix, shape (rank,)."""

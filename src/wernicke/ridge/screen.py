@@ -44,14 +44,20 @@ def shrinkage(basis: FoldBasis, alphas: torch.Tensor, dtype: torch.dtype) -> tor
 
 
 def exact_scores(kind: str, bases: list[FoldBasis], folds: list[FoldTargets], alphas: torch.Tensor) -> torch.Tensor:
-    """Return the score of every fold, alpha and target, shape (n_folds, n_alphas, n_targets)."""
+    """Return the score of every fold, alpha and target, shape (n_folds, n_alphas, n_targets), float64.
+
+    In float64 the scores of neighbouring alphas keep their order on the flat ends of a grid, where in float32 rounding
+    would choose, and so another BLAS might choose otherwise.
+    """
     scores = []
-    for basis, target in zip(bases, folds, strict=True):
-        d = shrinkage(basis, alphas, target.z.dtype)
-        cross = d @ (target.z * target.w).T
-        norms = torch.stack([basis.norms(target.z * row) for row in d])
-        offset = target.mean - (d * basis.test_mean) @ target.z.T
-        scores.append(moment_score(kind, basis.n_test, cross, norms, target.spread, offset))
+    for narrow, target in zip(bases, folds, strict=True):
+        basis = narrow.test_side(torch.float64)
+        z, w, spread, mean = (part.to(torch.float64) for part in (target.z, target.w, target.spread, target.mean))
+        d = shrinkage(basis, alphas, torch.float64)
+        cross = d @ (z * w).T
+        norms = torch.stack([basis.norms(z * row) for row in d])
+        offset = mean - (d * basis.test_mean) @ z.T
+        scores.append(moment_score(kind, basis.n_test, cross, norms, spread, offset))
     return torch.stack(scores)
 
 
