@@ -30,7 +30,8 @@ from wernicke.recipes.drama2brain_simulate import simulate_drama2brain
 from wernicke.store.units import Share
 
 SUBJECTS = ("DM01", "DM03")
-FAST = ("--n_permutations", "19", "--tail", "counted", "--n_bootstrap", "100", "--n_iter", "3")
+FAST = ("--n_permutations", "19", "--tail", "counted", "--n_bootstrap", "100", "--n_iter", "3", "--alphas", "0.1", "10",
+        "1000", "10000", "100000")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

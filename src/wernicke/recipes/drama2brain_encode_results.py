@@ -25,6 +25,7 @@ from wernicke.recipes.drama2brain_design import choose_rows
 from wernicke.recipes.drama2brain_published import write_published
 from wernicke.scoring.encoding_card import encoding_card
 from wernicke.store.files import write_json, write_npy
+from wernicke.store.fingerprint import fingerprint
 from wernicke.store.run import RunFolder
 from wernicke.store.units import Unit
 
@@ -159,13 +160,12 @@ def write_run(folder: RunFolder, config: Config, models: Sequence[Model], subjec
     folder.write_json("card.json", encoding_card(facts["card"]).to_json())
 
 
-def split_of(config: Config, subject: str) -> Split:
-    """The published split: whole runs out. Titles stand on both sides, which is said, not hidden."""
-    rows = choose_rows(config.data)
-    ids = (rows.table["run"] + "-" + rows.table["onset_s"].astype(int).map("{:04d}".format)).to_numpy()
-    samples = rows.table.assign(sample_id=ids, stimulus_id=rows.table["run"])
-    return Split(samples, tuple(ids[rows.train]), tuple(ids[rows.valid]), keys=("run", "stimulus_id"),
-                 accepted_leaks=("title",))  # fmt: skip
+def split_of(dataset: str) -> Split:
+    """The published split of runs. Titles stand on both sides, which is said, not hidden."""
+    runs = pd.DataFrame(RUNS).rename(columns={"run": "sample_id"})
+    runs = runs.assign(run=runs["sample_id"], stimulus_id=runs["sample_id"])
+    sides = {side: tuple(runs.loc[runs[f"part_{dataset}"] == side, "sample_id"]) for side in ("TRAIN", "VALID")}
+    return Split(runs, sides["TRAIN"], sides["VALID"], keys=("run", "stimulus_id"), accepted_leaks=("title",))
 
 
 def describe(
@@ -177,7 +177,7 @@ def describe(
     simulated: bool,
 ) -> dict[str, Any]:
     """Everything the report says about this run, as plain facts."""
-    split = split_of(config, subjects[0])
+    split, rows = split_of(config.data.dataset), choose_rows(config.data)
     overlaps = split.overlaps()
     bands = {name: band for model in models for name, band in model.bands.items()}
     first = next(iter(units.values()))
@@ -200,14 +200,14 @@ def describe(
             "space": {subject: units[subject, models[0].name]["space"] for subject in subjects},
             "grid": list(GRID),
             "standardise": config.data.standardise if config.mode == "corrected" else "none",
-            "n_train": len(split.train) if config.mode == "corrected" else None,
-            "n_valid": len(split.test) if config.mode == "corrected" else None,
+            "n_train": len(rows.train) if config.mode == "corrected" else None,
+            "n_valid": len(rows.valid) if config.mode == "corrected" else None,
         },
         "features": {"nuisance": list(config.nuisance), "bands": first.get("bands", {}), "longest_delay_s": longest},
         "split": {"scheme": f"published ({config.data.dataset}): last runs of titles are scored; folds are titles",
-                  "n_folds": len(choose_rows(config.data).cv), "overlaps": overlaps,
+                  "n_folds": len(rows.cv), "overlaps": overlaps,
                   "accepted_leaks": list(split.accepted_leaks), "poison_audit": audit or {},
-                  "fingerprints": [split.fingerprint]},
+                  "fingerprints": [fingerprint({"runs": split.fingerprint, "train": rows.train, "valid": rows.valid})]},
         "units": {f"{subject}/{name}": dict(facts) for (subject, name), facts in units.items()},
         "test": {**slowest(units.values()), "n_tests": int(made["models"]["n_voxels"].sum()),
                  "n_significant": int(made["models"]["n_significant"].sum())},
