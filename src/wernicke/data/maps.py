@@ -15,10 +15,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import os
 import re
-import secrets
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,9 +26,9 @@ import pandas as pd
 from wernicke.core.checks import check_file
 from wernicke.core.errors import InputError
 from wernicke.core.recording import Surface, Voxels
-from wernicke.store.atomic import atomic_path, fsync_file, fsync_folder, full_disk
+from wernicke.store.atomic import atomic_path
 from wernicke.store.files import PathLike, describe_start, write_bytes
-from wernicke.store.sealed import discard
+from wernicke.store.sealed import replacing
 
 TABLE, ARRAYS, IMAGES = "scores.parquet", "maps.zarr", "maps"
 INDEX = ("voxel", "hemisphere")
@@ -235,26 +232,14 @@ def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray], units: Voxels | 
     """Write the Zarr folder under a temporary name, then put it in the place of the old one."""
     import zarr
 
-    temporary = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}.zarr")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with full_disk(path, sum(values.nbytes for values in arrays.values())):
-            group = zarr.open_group(str(temporary), mode="w", zarr_format=3)
-            if units is not None:
-                group.attrs["units"] = json.loads(_note(units))
-            for name, values in sorted(arrays.items()):
-                if values.dtype.kind in "fiub":
-                    rows = (min(len(values), 256),) if values.ndim == 2 else ()
-                    group.create_array(name, data=values, chunks=(*rows, min(values.shape[-1], 65_536)))
-            for item in temporary.rglob("*"):
-                fsync_file(item) if item.is_file() else fsync_folder(item)
-        if path.exists():
-            discard(path)
-        os.rename(temporary, path)
-        fsync_folder(path.parent)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    with replacing(path, sum(values.nbytes for values in arrays.values())) as temporary:
+        group = zarr.open_group(str(temporary), mode="w", zarr_format=3)
+        if units is not None:
+            group.attrs["units"] = json.loads(_note(units))
+        for name, values in sorted(arrays.items()):
+            if values.dtype.kind in "fiub":
+                rows = (min(len(values), 256),) if values.ndim == 2 else ()
+                group.create_array(name, data=values, chunks=(*rows, min(values.shape[-1], 65_536)))
     return path
 
 

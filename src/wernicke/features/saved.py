@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,9 +15,8 @@ from wernicke.core.errors import InputError
 from wernicke.core.features import Features
 from wernicke.data.tsv import numbers, read_tsv
 from wernicke.data.zarr_arrays import open_zarr
-from wernicke.store.atomic import fsync_file, fsync_folder, full_disk
 from wernicke.store.files import read_json, read_npy, write_json, write_npy, write_text
-from wernicke.store.sealed import discard
+from wernicke.store.sealed import replacing
 
 INDEX, PROVENANCE, ARRAYS = "index.tsv", "provenance.json", "features.zarr"
 FORMS = ("npy", "zarr")
@@ -111,18 +108,7 @@ def _write_zarr(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write the group under a temporary name, then put it in the place of the old one."""
     import zarr
 
-    temporary = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}.zarr")
-    try:
-        with full_disk(path, sum(values.nbytes for values in arrays.values())):
-            group = zarr.open_group(str(temporary), mode="w", zarr_format=3)
-            for name, values in sorted(arrays.items()):
-                group.create_array(name, data=values, chunks=(min(len(values), 1024), min(values.shape[1], 4096)))
-            for item in temporary.rglob("*"):
-                fsync_file(item) if item.is_file() else fsync_folder(item)
-        if path.exists():
-            discard(path)
-        os.rename(temporary, path)
-        fsync_folder(path.parent)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    with replacing(path, sum(values.nbytes for values in arrays.values())) as temporary:
+        group = zarr.open_group(str(temporary), mode="w", zarr_format=3)
+        for name, values in sorted(arrays.items()):
+            group.create_array(name, data=values, chunks=(min(len(values), 1024), min(values.shape[1], 4096)))

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from wernicke.core.errors import DiskFullError, InputError
-from wernicke.store.atomic import FULL, fsync_file, fsync_folder
+from wernicke.store.atomic import FULL, fsync_file, fsync_folder, full_disk
 from wernicke.store.files import read_json, sha256_file, write_json
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,33 @@ def building(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, OSError):
             _explain(error, folder)
+        raise
+
+
+@contextmanager
+def replacing(folder: Path, size: int) -> Iterator[Path]:
+    """Yield a temporary folder's path; when the block ends well, what was written there takes the place of `folder`.
+
+    For writers that make the folder themselves and need no manifest (Zarr). `size` in bytes is for the message.
+
+    Raises
+    ------
+    DiskFullError
+        When the disk is full. Whatever went wrong inside the block, the old folder is intact.
+    """
+    temporary = folder.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}{folder.suffix}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with full_disk(folder, size):
+            yield temporary
+            for item in temporary.rglob("*"):
+                fsync_file(item) if item.is_file() else fsync_folder(item)
+        if folder.exists():
+            discard(folder)
+        os.rename(temporary, folder)
+        fsync_folder(folder.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
