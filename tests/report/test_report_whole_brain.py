@@ -228,14 +228,20 @@ def test_same_files_same_bytes_and_views_that_load_nothing(tmp_path: Path) -> No
     assert not re.search(r"<(?:script|img|link|iframe)\b[^>]*(?:src|href)\s*=\s*[\"']?(?:https?:)?//", view)
 
 
-def test_views_of_volumes_load_nothing_and_hold_no_foreign_marks() -> None:
+def test_views_of_volumes_load_nothing_and_hold_no_foreign_marks(monkeypatch: pytest.MonkeyPatch) -> None:
     from whole_brain_runs import ball
 
     from wernicke.report.viewer import volume_view
 
     voxels = ball()
+    tilted = voxels.affine.copy()
+    tilted[:3, :3] = np.linalg.qr(tilted[:3, :3] + 0.3)[0] * 3  # a native grid is seldom straight, nor its voxels cubes
+    tilted[2] *= 1.25
+    voxels = Voxels(voxels.mask, tilted)
     scale = Scale.around_zero("r", 0.3)
     values = np.linspace(-0.3, 0.3, voxels.n_voxels)
+    # nilearn's own empty background is memory as it was found: here that memory holds NaN.
+    monkeypatch.setattr(np.ma, "masked_all", lambda shape: np.ma.array(np.full(shape, np.nan), mask=True))
     page = volume_view(values, voxels, scale, "S1 <script>x</script>")
     assert page == volume_view(values, voxels, scale, "S1 <script>x</script>")
     assert "<script>x" not in page

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from wernicke.core.errors import EXIT_IN_USE, InputError, RunInUseError
+from wernicke.store import manifest
 from wernicke.store.checkpoint import save_checkpoint
 from wernicke.store.doctor import inspect_run
 from wernicke.store.run import RunFolder
@@ -293,6 +294,20 @@ def test_exactly_one_of_two_starts_wins(tmp_path: Path, fork: Callable[[Callable
         _, status = os.waitpid(winner, 0)
         assert os.waitstatus_to_exitcode(status) == 0
         os.close(start), os.close(done_read)
+
+
+def test_a_run_begun_while_the_place_is_looked_at_is_no_foreign_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(folder: Path, real: Callable[[Path], str | None] = manifest.find_foreign) -> str | None:
+        monkeypatch.undo()
+        with RunFolder.create(folder, config=CONFIG, seed=0):
+            pass
+        return real(folder)
+
+    monkeypatch.setattr("wernicke.store.run.find_foreign", look)
+    tmp_path.joinpath("run").mkdir()
+    assert finish(tmp_path / "run")
 
 
 def test_kill_releases_the_lock(tmp_path: Path, run_child: Callable[[Callable[[], None]], int]) -> None:

@@ -31,6 +31,7 @@ EXTRAS = {
     "quantised": "language models in 8 and 4 bit, on CUDA",
     "cluster": "encoding on several processes or machines (dask)",
     "image-metrics": "scores of reconstructed pictures",
+    "video": "frames and sound of video files",
     "dev": "tests and checks",
     "docs": "building the documentation",
 }

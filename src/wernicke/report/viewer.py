@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,8 +70,12 @@ def volume_view(values: np.ndarray, voxels: Voxels, scale: Scale, title: str) ->
 
     image = volume_image(np.nan_to_num(values), voxels)
     image = type(image)(np.nan_to_num(np.asarray(image.dataobj)), image.affine)
-    view = view_img(image, bg_img=False, cmap=scale.colors, vmax=scale.high, symmetric_cmap=True, threshold=_NOTHING,
-                    black_bg=False, title=_plain(title))  # fmt: skip
+    # Behind the map stand the voxels that there are. Without a background nilearn would write memory that nobody set.
+    shape = type(image)(voxels.mask.astype(np.float32), image.affine)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Resampling binary images", UserWarning)
+        view = view_img(image, bg_img=shape, cmap=scale.colors, vmax=scale.high, symmetric_cmap=True,
+                        threshold=_NOTHING, black_bg=True, dim=0, title=_plain(title))  # fmt: skip
     return _sealed(view.get_standalone(), title)
 
 

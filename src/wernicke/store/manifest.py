@@ -38,9 +38,10 @@ def find_foreign(folder: Path) -> str | None:
 
     A process that died right after it made the folder leaves a lock, perhaps a config and temporary files.
     """
+    names = [item.name for item in folder.iterdir()]
+    # After the listing: whoever begins meanwhile makes the lock before the config.
     remains = {LOCK, CONFIG} if (folder / LOCK).exists() else {LOCK}
-    foreign = (i.name for i in folder.iterdir() if i.name not in remains and not i.name.startswith(".tmp-"))
-    return min(foreign, default=None)
+    return min((name for name in names if name not in remains and not name.startswith(".tmp-")), default=None)
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -191,8 +191,9 @@ class RunFolder:
         """Refuse, without touching it, a path that is a file or a folder with something else in it."""
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError("E-CFG", "is a file, expected a new or empty folder for the run", path=self.folder)
-        foreign = find_foreign(self.folder) if self.folder.is_dir() and not is_run(self.folder) else None
-        if foreign is not None:
+        foreign = find_foreign(self.folder) if self.folder.is_dir() else None
+        # In this order: what another process began between the two looks is a run, not something else.
+        if foreign is not None and not is_run(self.folder):
             raise InputError(
                 "E-CFG", f"folder is not empty and holds no run ({foreign} is in it)", path=self.folder,
                 hint="nothing was changed; choose a new folder",
