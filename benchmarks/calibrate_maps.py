@@ -209,10 +209,10 @@ def main() -> int:
     arguments = parser.parse_args()
     quick, seed = arguments.quick, arguments.seed
     jobs = {
-        "maps": [(maps, 500, 600, 10)] if quick else [(maps, 2000, 600, 100)],
-        "brain": [] if quick else [(maps, 80_000, 600, 5)],
+        "maps": [(maps, 500, 600, 10)] if quick else [(maps, 2000, 600, 300)],
+        "brain": [] if quick else [(maps, 80_000, 600, 40)],
         "tail": [(tail, 2000, 999, 2)] if quick else [(tail, 20_000, 999, 3), (tail, 20_000, 4999, 3)],
-        "partition": [(partitions, f, s, 20 if quick else 200) for f, s in ((0.8, 0.6), (0.95, 0.8))],
+        "partition": [(partitions, f, s, 20 if quick else 2000) for f, s in ((0.8, 0.6), (0.95, 0.8))],
         "spin": [
             (spins, scale, 20 if quick else 500, 99 if quick else 199) for scale in ((0.5,) if quick else (0.2, 0.5))
         ],

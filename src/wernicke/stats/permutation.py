@@ -107,7 +107,7 @@ def permutation_test(
     tail : {"counted", "pareto"}
         ``"pareto"``: where fewer than 10 permutations reach r, p comes from a generalised Pareto fit to the largest
         tenth (at most 250) of each voxel's null (`wernicke.stats.tail`): for whole-brain maps, where
-        1 / (m + 1) is too coarse for a correction; at least 500 permutations, better 4,999.
+        1 / (m + 1) is too coarse for a correction; at least 500 permutations, better 4,999. No p is below 1e-7.
     seed : int
         All voxels share the same permutations.
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+# Where the fit ends: beyond it a few thousand draws tell nothing. Small enough for one voxel of 500,000 to be found.
+SMALLEST_P = 1e-7
+
 
 def tail_p(null: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """Probability that the null reaches `observed`, from a fit to the null's largest values.
@@ -24,7 +27,8 @@ def tail_p(null: np.ndarray, observed: np.ndarray) -> np.ndarray:
     Returns
     -------
     numpy.ndarray, shape (n_voxels,)
-        Never 0.
+        At least `SMALLEST_P`, 1e-7: the fit is uncertain by a factor of ten beyond 1e-5, so smaller values would
+        claim what no draw has shown.
     """
     n_permutations = null.shape[0]
     n_tail = min(250, n_permutations // 10)
@@ -42,7 +46,7 @@ def tail_p(null: np.ndarray, observed: np.ndarray) -> np.ndarray:
     shape = np.where(exponential, 1.0, shape)
     above = np.maximum(_square((observed - mean) / sd) - threshold, 0.0)
     survivor = np.where(exponential, np.exp(-above / first), (1.0 + shape * above / scale) ** (-1.0 / shape))
-    return np.maximum(survivor, np.finfo(float).tiny) * n_tail / n_permutations
+    return np.maximum(survivor * n_tail / n_permutations, SMALLEST_P)
 
 
 def _square(z: np.ndarray) -> np.ndarray:
