@@ -45,6 +45,24 @@ def data(tmp_path):
     return Xs, Y, tmp_path / "Y.npy"
 
 
+def test_bases_of_a_finished_job_can_be_dropped(data, tmp_path):
+    Xs, _, path = data
+    settings = {"alphas": ALPHAS, "cv": 3, "n_iter": 4, "tile": 128}
+    job = ours.fit_tiles(Xs, path, tmp_path / "job", **settings)
+    before = digest(job)
+    kept = {name: value for name, value in before.items() if not name.startswith("bases/")}
+    ours.drop_bases(job)
+    assert len(kept) < len(before)
+    assert digest(job) == kept
+    ours.fit_tiles(Xs, path, job, **settings)  # nothing is missing, so nothing is computed
+    assert digest(job) == kept
+    next(job.glob("responses/tile_*")).unlink()
+    with pytest.raises(InputError, match="E-TRUNC.*1 of 3 tiles are not done"):
+        ours.drop_bases(job)
+    ours.fit_tiles(Xs, path, job, **settings)
+    assert digest(job) == before
+
+
 @pytest.mark.parametrize("bands", [1, 2])
 def test_tiles_equal_the_solver_in_memory(data, tmp_path, bands):
     Xs, Y, path = data

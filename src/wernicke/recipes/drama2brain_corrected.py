@@ -21,7 +21,7 @@ from wernicke.recipes.drama2brain_bands import Fitted, Model, Subject
 from wernicke.recipes.drama2brain_design import Design, Rows, choose_rows, design, nuisance_design
 from wernicke.recipes.drama2brain_responses import poison_audit, prepare, training_file
 from wernicke.recipes.drama2brain_scoring import Subset, find_subset, score
-from wernicke.ridge import fit_tiles
+from wernicke.ridge import drop_bases, fit_tiles
 from wernicke.ridge.draws import clamp_gammas, make_gammas
 from wernicke.store.fingerprint import fingerprint
 from wernicke.store.units import WORK
@@ -60,6 +60,7 @@ def fit(
                 alphas=config.alphas, cv=rows.cv, score=config.score, n_iter=gammas[subset],
                 fit_intercept=True, tile=config.tile, device=resolve_device(config.device), client=client,
             )  # fmt: skip
+            drop_bases(jobs[subset])
     for name, of_subject in data.items():
         audited = poison_audit(config, model, features, subjects[name].recording, rows)
         yield name, score(config, model, of_subject, jobs, name, describe(designs, rows, audited))

@@ -211,7 +211,8 @@ def plan_drama2brain(config: DramaConfig) -> Estimate:
         read = 4.0 * n_all * sum(raw + 3 * columns for raw, columns in sizes.values())
         peak = max(peak, read + max(plan.peak_bytes for plan in of_model))
     responses = 4.0 * sum(n_voxels.values()) * (n_all if faithful else n_all + n_train)
-    disk = responses + sum(plan.disk_bytes for plan in plans)
+    results = sum(plan.disk_bytes - plan.bases_bytes for plan in plans)
+    disk = responses + results + max(plan.bases_bytes for plan in plans)  # one fit after the other
     seconds, note = _time_of(sum(plan.flops for plan in plans))
     voxels = ", ".join(f"{name} {n:,}" for name, n in n_voxels.items())
     assumed = " (assumed: no data.root given)" if config.data.root is None else ""
@@ -219,6 +220,8 @@ def plan_drama2brain(config: DramaConfig) -> Estimate:
         f"fit      {n_train:,} training seconds, {len(rows.valid):,} scored; {len(models)} models, {len(plans)} fits "
         "with their reduced models",
         f"voxels   {voxels}{assumed}" + ("" if faithful else f"; {config.tile:,} at a time"),
+        f"reading  {_size(sum(plan.read_bytes for plan in plans))} in all (each tile reads what all have in common: a "
+        "larger --tile reads less and needs more memory)",
     ]
     return Estimate(
         what, LIBRARIES_BYTES + peak + (8.0 * n_all * largest if faithful else 0),
@@ -295,6 +298,8 @@ def _time_of(flops: float) -> tuple[float, str]:
 
 
 def _size(n_bytes: float) -> str:
+    if n_bytes >= 1e12:
+        return f"{n_bytes / 1e12:.1f} TB"
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
 
 

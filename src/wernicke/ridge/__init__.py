@@ -27,6 +27,7 @@ _HOMES = {
     "generate_dirichlet_samples": "draws",
     "ResponseFile": "responses",
     "TilePlan": "plan",
+    "drop_bases": "tiles",
     "fit_tiles": "tiles",
     "plan_tiles": "plan",
     "read_tiles": "tiles",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,8 @@ def leave_one_out_subsets(n_bands: int) -> list[Subset]:
 class SubModels:
     """The features' side of several sub-models, for responses that come some voxels at a time.
 
-    Parameters are those of `solve_submodels`, without the responses.
+    Parameters are those of `solve_submodels`, without the responses. `n_iter` may also be a mapping of each subset to
+    the band weights that it tries, (n_draws, n_bands_of_the_subset).
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class SubModels:
         subsets: Iterable[Sequence[int]] | None = None,
         cv: Any = 5,
         score_func: Callable[[Any, Any], Any] = l2_neg_loss,
-        n_iter: int = 1,
+        n_iter: int | Mapping[Subset, np.ndarray] = 1,
         fit_intercept: bool = False,
         random_state: int | None = None,
         exhaustive: bool = False,
@@ -84,7 +85,10 @@ class SubModels:
             exhaustive=exhaustive, like=self.like,
         )  # fmt: skip
         self.side = make_side(torch.cat(bands, 1), [band.shape[1] for band in bands], self.search)
-        self.gammas = {subset: _draws(subset, len(bands), n_iter, random_state) for subset in self.subsets}
+        self.gammas = {
+            subset: _draws(subset, len(bands), n_iter[subset] if isinstance(n_iter, Mapping) else n_iter, random_state)
+            for subset in self.subsets
+        }
         rank = min(self.side.n_features, self.side.n_samples)
         n_bases = sum(len(gammas) for gammas in self.gammas.values()) * (len(self.search.folds) + 1)
         keep = n_bases * 2 * rank**2 * self.side.X.element_size() <= _KEPT_BYTES
@@ -189,10 +193,13 @@ def _check_subsets(subsets: Iterable[Sequence[int]], n_bands: int) -> list[Subse
     return list(found)
 
 
-def _draws(subset: Subset, n_bands: int, n_iter: int, random_state: int | None) -> np.ndarray:
-    """Return the band weights that a sub-model tries, zero for other bands; the first weighs its bands alike."""
-    draws = np.zeros((n_iter if len(subset) > 1 else 1, n_bands))
-    draws[:, list(subset)] = 1.0
-    if len(draws) > 1:
-        draws[:, list(subset)] = make_gammas(n_iter, len(subset), (0.1, 1.0), random_state)
+def _draws(subset: Subset, n_bands: int, n_iter: int | np.ndarray, random_state: int | None) -> np.ndarray:
+    """Return the band weights that a sub-model tries, zero for other bands.
+
+    Where they are drawn, the first weighs its bands alike; a single band, and a single draw, weigh 1.
+    """
+    plain = isinstance(n_iter, (int, np.integer)) and (n_iter == 1 or len(subset) == 1)
+    own = np.ones((1, len(subset))) if plain else make_gammas(n_iter, len(subset), (0.1, 1.0), random_state)
+    draws = np.zeros((len(own), n_bands))
+    draws[:, list(subset)] = own
     return draws

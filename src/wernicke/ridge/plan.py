@@ -16,6 +16,10 @@ class TilePlan:
     """Memory at a time in each process; it does not depend on the number of targets."""
     disk_bytes: int
     """Results and shared bases."""
+    bases_bytes: int
+    """The share of the bases, which `drop_bases` gives back once all tiles are done."""
+    read_bytes: int
+    """Read over all tiles, each of which reads every basis: fewer, larger tiles read less."""
     flops: float
     """Floating-point operations, a multiply-add counted as two, in units of large float32 products."""
     n_tiles: int
@@ -69,5 +73,7 @@ def plan_tiles(
     features = n_draws * sum(13.0 * r**3 for r in (*ranks, rank)) + 2.0 * n_samples * p * min(n_samples, p)
     flops = total * per_target + features
     n_tiles = sum(-(-n // tile) for n in n_targets)
-    disk = total * (p + n_draws + 4) * itemsize + n_draws * (basis + refit) + n_samples * p * itemsize
-    return TilePlan(int(peak), int(disk), float(flops), n_tiles)
+    bases = n_draws * (basis + refit)
+    disk = total * (p + n_draws + 4) * itemsize + bases + n_samples * p * itemsize
+    read = n_tiles * bases + total * n_samples * itemsize
+    return TilePlan(int(peak), int(disk), int(bases), int(read), float(flops), n_tiles)

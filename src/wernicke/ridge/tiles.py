@@ -9,6 +9,7 @@ where it stopped, and the bytes do not depend on who computed them.
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,17 +86,36 @@ def fit_tiles(
     settings |= {"exhaustive": bool(exhaustive), "device": device}
     write_job(folder, settings, arrays)
     job = open_job(str(folder), settings["fingerprint"])
+    missing = [(name, number) for name, number in job.tiles if not job.tile_path(name, number).exists()]
+    logger.info("%d of %d tiles are to be done", len(missing), len(job.tiles))
+    if not missing:
+        return folder
     for draw, gamma in enumerate(tqdm(job.gammas, desc="bases", disable=None)):
         job.cache.folds(draw, gamma)  # every worker reads the same bytes
         job.cache.refit(draw, gamma)
-    missing = [(name, number) for name, number in job.tiles if not job.tile_path(name, number).exists()]
-    logger.info("%d of %d tiles are to be done", len(missing), len(job.tiles))
     if client is None:
         for name, number in tqdm(missing, desc="tiles", disable=None):
             run_tile(str(folder), settings["fingerprint"], name, number)
     else:
         _run_on_dask(client, str(folder), settings["fingerprint"], missing)
     return folder
+
+
+def drop_bases(path: str | Path) -> None:
+    """Remove what the tiles of a finished job had in common, by far its largest part; its results stay.
+
+    Not while another process works in the same folder.
+
+    Raises
+    ------
+    InputError
+        E-TRUNC: tiles are not done, which would have to compute it all again.
+    """
+    folder = Path(path)
+    for subject in read_json(folder / "job.json")["subjects"]:
+        _finished_tiles(folder, subject)
+    shutil.rmtree(folder / "bases")
+    (folder / "bases").mkdir()
 
 
 def run_tile(folder: str, fingerprint: str, subject: str, number: int) -> None:
@@ -179,15 +199,21 @@ def read_tiles(path: str | Path, name: str, subject: str | None = None) -> np.nd
     settings = read_json(folder / "job.json")
     subject = subject if subject is not None else next(iter(settings["subjects"]))
     check_option(subject, list(settings["subjects"]), "subject", path=folder)
-    n_tiles = -(-settings["subjects"][subject]["n_targets"] // settings["tile"])
-    files = [folder / subject / f"tile_{number:06d}.safetensors" for number in range(n_tiles)]
-    missing = [file for file in files if not file.exists()]
-    if missing:
-        raise InputError("E-TRUNC", f"{len(missing)} of {n_tiles} tiles are not done", path=folder,
-                         hint="run the job again: it goes on where it stopped")  # fmt: skip
     parts = []
-    for file in files:
+    for file in _finished_tiles(folder, subject):
         with safe_open(file, "numpy") as tensors:
             check_option(name, list(tensors.keys()), "name", path=file)
             parts.append(tensors.get_tensor(name))
     return np.concatenate(parts, axis=-1)
+
+
+def _finished_tiles(folder: Path, subject: str) -> list[Path]:
+    """Return a subject's files of results; one that is missing is refused."""
+    settings = read_json(folder / "job.json")
+    n_tiles = -(-settings["subjects"][subject]["n_targets"] // settings["tile"])
+    files = [folder / subject / f"tile_{number:06d}.safetensors" for number in range(n_tiles)]
+    n_missing = sum(not file.exists() for file in files)
+    if n_missing:
+        raise InputError("E-TRUNC", f"{n_missing} of {n_tiles} tiles are not done", path=folder,
+                         hint="run the job again: it goes on where it stopped")  # fmt: skip
+    return files
