@@ -108,7 +108,8 @@ def roi_profiles(
     _require(scores, ("subject", "model", "voxel", value))
     if top_voxels is not None:
         scores = paper_top_voxels(scores, top_voxels)
-    scores = scores.assign(_value=scores[value], _hit=scores["p_fdr"] <= alpha if "p_fdr" in scores else np.nan)
+    p = scores["p_fdr"] if "p_fdr" in scores else pd.Series(np.nan, index=scores.index)
+    scores = scores.assign(_value=scores[value], _hit=(p <= alpha).astype(float).where(p.notna()))
     scores = scores[scores["_value"].notna()]
     tables = [scores.assign(roi=WHOLE_BRAIN)]
     if "roi" in scores:
@@ -136,7 +137,7 @@ def unique_profiles(
     Parameters
     ----------
     scores : DataFrame
-        Columns ``subject``, ``voxel``, ``unique_<band>``, and ``roi`` where known.
+        Columns ``subject``, ``voxel``, ``unique_<band>``, ``unique_<band>_p_fdr`` where tested, ``roi`` where known.
     bands : iterable of str, optional
         By default every column ``unique_<band>`` that is no interval end or p value.
     """
@@ -149,7 +150,10 @@ def unique_profiles(
         raise InputError("E-META", "no column `unique_<band>`", field="scores")
     _require(scores, ("subject", "voxel", *(f"unique_{band}" for band in bands)))
     kept = [c for c in ("subject", "voxel", "hemisphere", "roi", "cv_r") if c in scores.columns]
-    parts = [scores[kept].assign(model=band, unique=scores[f"unique_{band}"]) for band in bands]
+    parts = []
+    for band in bands:
+        part = scores[kept].assign(model=band, unique=scores[f"unique_{band}"])
+        parts.append(part.assign(p_fdr=scores[p]) if (p := f"unique_{band}_p_fdr") in scores else part)
     return roi_profiles(pd.concat(parts, ignore_index=True), value="unique", top_voxels=top_voxels)
 
 

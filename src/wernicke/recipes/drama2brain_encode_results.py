@@ -230,7 +230,8 @@ def describe_band(band: Band) -> dict[str, Any]:
     """A band in plain values."""
     return {"folder": band.folder, "level": band.level, "model": band.model, "layer": band.layer,
             "context_s": band.context_s, "shifts_s": band.shifts_s, "delays_s": band.delays_s,
-            "reduction": band.reduction, "nuisance": band.nuisance}  # fmt: skip
+            "reduction": "{} {:g}".format(*band.reduction) if band.reduction else None,
+            "nuisance": band.nuisance}  # fmt: skip
 
 
 def slowest(units: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from wernicke.core.errors import InputError
 from wernicke.data.maps import TABLE
+from wernicke.report.claims import component_sentences, unique_sentences
 from wernicke.report.provenance import card_summary, card_warnings, provenance, split_summary
 from wernicke.report.references import Citer
 from wernicke.report.runs import FinishedRun
@@ -30,8 +31,9 @@ CONTENTS = (
     ("layers", "Layers"), ("regions", "Regions"), ("group", "Across subjects"), ("card", "Credibility card"),
     ("cannot", "What this data cannot tell"), ("provenance", "Provenance"),
 )  # fmt: skip
+TABLES = ("models", "layers", "roi_profiles", "unique_profiles", "group", "weight_pca")
 WHOLE_BRAIN = "whole brain"
-MAX_ROWS = 60
+MAX_ROWS, MAX_COMPONENTS = 60, 5
 FAITHFUL = (
     "Mode faithful: the published code's numbers, oddities included. Its null is one shuffle of short blocks, pooled "
     "over voxels: where signals are slow its p values are too small."
@@ -47,12 +49,14 @@ def summarise(run: FinishedRun) -> dict[str, Any]:
         For files that are missing, or written by another version.
     """
     facts, scores = run.facts, run.read_json("scores.json")
-    tables = {name: read_table(run, name) for name in ("models", "layers", "roi_profiles", "group")}
+    tables = {name: read_table(run, name) for name in TABLES}
     card = card_summary(run.read_json("card.json"))
     cite = Citer()
     drawn = draw_maps(run, units(run))
     figures: dict[str, Any] = {"maps": drawn.items, "histogram": histogram(run, units(run))}
     figures |= {"layers": layers(run, tables["layers"]), "profiles": profiles(run, tables["roi_profiles"])}
+    unit = "r" if facts.get("mode") == "faithful" else "R2"
+    figures["unique"] = profiles(run, tables["unique_profiles"], f"unique {unit}", least=1)
     pages = viewers(run, drawn)
     return {
         "kind": "Encoding: from language to brain, subject by subject",
@@ -76,6 +80,9 @@ def summarise(run: FinishedRun) -> dict[str, Any]:
         "viewers": [{"name": name, "title": title} for name, (title, _) in pages.items()],
         "pages": {name: page for name, (_, page) in pages.items()},
         "group": group_table(tables["group"]),
+        "unique_sentences": unique_sentences(facts, tables["group"], tables["unique_profiles"]),
+        "components": component_table(tables["weight_pca"]),
+        "component_sentences": component_sentences(tables["weight_pca"]),
         "cannot_tell": facts["cannot_tell"],
         "provenance": provenance(run),
         "methods": methods(facts, run.manifest, card, tables["group"], cite),
@@ -234,6 +241,19 @@ def group_table(table: pd.DataFrame | None) -> dict[str, Any] | None:
     ordered = pd.concat([table[whole], table[~whole]])
     return {"columns": [wanted[name] for name in names], "rows": cells(ordered[names].head(MAX_ROWS)),
             "more": max(0, len(table) - MAX_ROWS)}  # fmt: skip
+
+
+def component_table(table: pd.DataFrame | None) -> dict[str, Any] | None:
+    """Principal components of the weights: everyone's first ones."""
+    if table is None or table.empty:
+        return None
+    wanted = {"subject": "Subject", "model": "Model", "band": "Band", "component": "Component", "share": "Share",
+              "null_share": "Shuffled", "p": "p", "share_by_group": "Along the group's",
+              "share_by_others": "Along the others'", "n_voxels": "Voxels"}  # fmt: skip
+    shown = table[table["component"] <= MAX_COMPONENTS]
+    names = [name for name in wanted if name in shown.columns and shown[name].notna().any()]
+    return {"columns": [wanted[name] for name in names], "rows": cells(shown[names].head(MAX_ROWS)),
+            "more": len(table) - min(len(shown), MAX_ROWS)}  # fmt: skip
 
 
 def cells(table: pd.DataFrame) -> list[list[tuple[str, bool]]]:

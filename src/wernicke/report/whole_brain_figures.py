@@ -256,9 +256,9 @@ def _highest(table: pd.DataFrame, name: str) -> pd.Series:
     return table[score] == table.groupby(["subject", name])[score].transform("max")
 
 
-def profiles(run: FinishedRun, table: pd.DataFrame | None) -> dict[str, Any] | None:
-    """Profiles over regions, where there are any besides the whole brain."""
-    if table is None or table["roi"].nunique() < 2:
+def profiles(run: FinishedRun, table: pd.DataFrame | None, what: str = "r", least: int = 2) -> dict[str, Any] | None:
+    """Means of `what` over regions, where there are `least` of them, the whole brain included."""
+    if table is None or table["roi"].nunique() < least:
         return None
     means = table.groupby("roi")["mean"].mean().sort_values(ascending=False)
     regions = [str(roi) for roi in means.index[:MAX_REGIONS]]
@@ -267,8 +267,9 @@ def profiles(run: FinishedRun, table: pd.DataFrame | None) -> dict[str, Any] | N
         {"subject": str(r["subject"]), "roi": str(r["roi"]), "model": str(r["model"]), "mean": float(r["mean"])}
         for _, r in table[table["roi"].isin(regions) & table["model"].isin(models)].iterrows()
     ]
-    png = profile_figure(rows, regions=regions, models=models, score="mean r, scored runs", simulated=run.simulated)
-    alt = "Mean r by region and model; over subjects: " + "; ".join(
+    png = profile_figure(rows, regions=regions, models=models, score=f"mean {what}, scored runs",
+                         simulated=run.simulated)  # fmt: skip
+    alt = f"Mean {what} by region and model; over subjects: " + "; ".join(
         f"{roi} {number(float(means[roi]))}" for roi in regions
     )
     return {**image(png, alt + "."), "n_regions": len(means), "n_shown": len(regions)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -20,7 +20,7 @@ def interval(ends: Sequence[float] | None, digits: int = 3) -> str:
     return "–" if ends is None else f"{number(ends[0], digits)} to {number(ends[1], digits)}"
 
 
-def listed(items: Sequence[object]) -> str:
+def listed(items: Iterable[object]) -> str:
     """``1, 2, 3 and 4``."""
     words = [str(item) for item in items]
     return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
