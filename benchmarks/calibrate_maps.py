@@ -5,6 +5,7 @@
 - maps: voxels that share features and noise and have nothing to find; the share of maps with any discovery.
 - tail: how often p falls below 1e-2 to 1e-4, over pairs of series that share nothing but the permutations.
 - partition: p values of a band that adds nothing beside one that does, each null a data set of its own.
+- slow: series too slow for blocks of three autocorrelation times; blocks then are the longest of which 20 fit.
 - spin: pairs of smooth maps on fsaverage4 that have nothing to do with one another.
 
 Prints tables; `--json FILE` writes them as rows. Ends with exit code 1 if a recommended method exceeds .065 (or, with
@@ -49,7 +50,7 @@ RECOMMENDED = {
     "spin test, one-sided",
     "spin test, one-sided, medial wall left out",
 }
-PARTS = ("maps", "partition", "tail", "spin", "brain")
+PARTS = ("maps", "partition", "slow", "tail", "spin", "brain")
 
 Row = dict[str, object]
 
@@ -140,6 +141,18 @@ def partitions(first: float, second: float, n_nulls: int, seed: int) -> list[Row
     return [row(case, method, np.array(of) <= ALPHA, refused=refused) for method, of in p.items()]
 
 
+def slow(first: float, second: float, n_samples: int, n_nulls: int, seed: int) -> list[Row]:
+    """What `encode --config drama2brain_*` does where the wanted length leaves fewer than 10 blocks."""
+    length = n_samples // 20
+    case = f"too slow, AR {first:g}/{second:g}, n {n_samples}, blocks of {length}"
+    hits = []
+    for i in tqdm(range(n_nulls // 50), desc=case, disable=None, leave=False):
+        rng = derive_rng(seed, "slow", str(first), str(second), n_samples, i)
+        x, y = (autoregressive(rng, phi, n_samples + 2000, 50)[2000:] for phi in (first, second))
+        hits.append(permutation_test(x, y, block_length=length, seed=i).p <= ALPHA)
+    return [row(case, "block permutation, the longest blocks of which 20 fit", np.concatenate(hits))]
+
+
 def spins(scale: float, n_pairs: int, n_permutations: int, seed: int) -> list[Row]:
     """Pairs of stationary random fields, about `scale` radians wide, on both spheres of fsaverage4.
 
@@ -213,6 +226,11 @@ def main() -> int:
         "brain": [] if quick else [(maps, 80_000, 600, 40)],
         "tail": [(tail, 2000, 999, 2)] if quick else [(tail, 20_000, 999, 3), (tail, 20_000, 4999, 3)],
         "partition": [(partitions, f, s, 20 if quick else 2000) for f, s in ((0.8, 0.6), (0.95, 0.8))],
+        "slow": [
+            (slow, first, second, n, 100 if quick else 2000)
+            for n in ((1452,) if quick else (1452, 7737))
+            for first, second in ((0.99, 0.8), (0.99, 0.95), (0.998, 0.8), (0.998, 0.95), (0.998, 0.99))
+        ],
         "spin": [
             (spins, scale, 20 if quick else 500, 99 if quick else 199) for scale in ((0.5,) if quick else (0.2, 0.5))
         ],
