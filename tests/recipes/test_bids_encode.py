@@ -18,7 +18,8 @@ from wernicke.core.errors import InputError
 from wernicke.data.bids import load_bids
 from wernicke.data.confounds import MOTION, Preprocess
 from wernicke.recipes import bids_encode
-from wernicke.recipes.bids_bands import events_of, find_delays, make_bands
+from wernicke.recipes.bids_bands import find_delays, make_bands
+from wernicke.recipes.bids_source import events_of
 from wernicke.recipes.config import build, load_config
 
 NUISANCE = ["on_off", "position", "head_motion", "untrained_twin"]
@@ -154,7 +155,8 @@ def planted(tiny_llm: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     )  # fmt: skip
     config = config_of(path)
     recording = load_bids(root).recordings["01"]
-    language = make_bands(config, recording, events_of(load_bids(root).events, "01", config.text)).values["language"]
+    bands = make_bands(config, recording, events_of(load_bids(root).events, "01", config.text))
+    language = bands.columns(1, bands.kept)["language"]
     signal = language @ rng.standard_normal((language.shape[1], N_PLANTED))
     noise[:, :N_PLANTED] += (signal - signal.mean(axis=0)) / signal.std(axis=0)
     write_series(root, noise)
@@ -208,13 +210,14 @@ def test_every_nuisance_band_at_every_tr(tiny_llm: Path, tmp_path: Path) -> None
     recording, events = study.recordings["01"], events_of(study.events, "01", config.text)
     bands = make_bands(config, recording, events)
     assert bands.delays_tr == (1, 2)
-    assert list(bands.values) == ["language", "word_rate", *NUISANCE]
-    assert all(len(values) == recording.n_samples for values in bands.values.values())
-    rate = bands.values["word_rate"]
+    columns = bands.columns(1, bands.kept)
+    assert list(columns) == ["language", "word_rate", *NUISANCE]
+    assert all(len(values) == recording.n_samples for values in columns.values())
+    rate = columns["word_rate"]
     assert rate[:2, 0].tolist() == [0, pytest.approx(1 / 1.5)]  # a word at 0.5 s, one TR later
-    assert bands.values["head_motion"].shape[1] == 24
-    np.testing.assert_allclose(bands.values["head_motion"][:, 0], recording.samples["trans_x"], rtol=1e-5)
-    assert not np.allclose(bands.values["untrained_twin"], bands.values["language"])
+    assert columns["head_motion"].shape[1] == 24
+    np.testing.assert_allclose(columns["head_motion"][:, 0], recording.samples["trans_x"], rtol=1e-5)
+    assert not np.allclose(columns["untrained_twin"], columns["language"])
 
 
 def test_the_bundled_sample_is_the_bids_one(shared: Path, tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +21,7 @@ from wernicke.core.errors import InputError
 from wernicke.core.recording import Recording, Surface, Voxels
 from wernicke.core.study import Events, Study
 from wernicke.data.bids_events import read_events, stimuli_of
+from wernicke.data.bids_joined import JoinedRuns
 from wernicke.data.bids_layout import open_folders
 from wernicke.data.bids_runs import ENDINGS, BidsRun, describe_source, find_runs
 from wernicke.data.confounds import PreparedRun, Preprocess, load_confounds, prepare_run, read_motion, smooth_volumes
@@ -72,6 +74,7 @@ def read_bids(
     text_column: str | None = None,
     tr_s: float | None = None,
     preprocess: Preprocess | None = None,
+    joined: PathLike | None = None,
 ) -> BidsData:
     """Read subjects.
 
@@ -102,6 +105,9 @@ def read_bids(
         Overrules header and sidecar, which must otherwise agree to 1 ms.
     preprocess : Preprocess, optional
         None: values as they are.
+    joined : path-like, optional
+        Folder for one ``<subject>.npy`` of all runs, which is memory-mapped: then one run at a time is in memory, else
+        all of a subject's.
 
     Returns
     -------
@@ -130,7 +136,7 @@ def read_bids(
     tables: list[pd.DataFrame] = []
     for subject in names:
         own = find_runs(derived, raw, subject, wanted, space=space, kind=kind, desc=desc, events=events)
-        recording, done = _read_subject(own, mask, tr_s, preprocess)
+        recording, done = _read_subject(own, mask, tr_s, preprocess, None if joined is None else Path(joined))
         recordings[subject] = recording
         records += done
         found += own
@@ -161,55 +167,55 @@ def _agreed_tr(run: BidsRun, header_s: float | None, given_s: float | None) -> f
 
 
 def _read_subject(
-    runs: Sequence[BidsRun], mask: PathLike | None, tr_s: float | None, settings: Preprocess | None
+    runs: Sequence[BidsRun], mask: PathLike | None, tr_s: float | None, settings: Preprocess | None, joined: Path | None
 ) -> tuple[Recording, list[dict[str, Any]]]:
     if settings is not None and settings.smooth_fwhm_mm and runs[0].kind != "volume":
         problem = f"found {settings.smooth_fwhm_mm:g} mm for {runs[0].kind} files, which have no grid"
         raise InputError("E-CFG", problem, field="smooth_fwhm_mm", hint="smooth along the surface before")
-    values, units, headers_s = _read_values(runs, mask, settings)
-    times = {run.name: _agreed_tr(run, header, tr_s) for run, header in zip(runs, headers_s, strict=True)}
-    slowest, fastest = max(times, key=times.__getitem__), min(times, key=times.__getitem__)
-    if times[slowest] - times[fastest] > 1e-3:
-        raise InputError("E-META", f"run {slowest} has a repetition time of {times[slowest]:g} s, {fastest} "
-                         f"{times[fastest]:g} s", path=runs[0].images[0].parent, field="RepetitionTime")  # fmt: skip
-    true_s = times[runs[0].name]
-    _refuse_copies(values, runs)
     samples, keeps, records = [], [], []
-    for i, run in enumerate(runs):
-        n = len(values[i])
-        prepared = PreparedRun(values[i], np.ones(n, dtype=bool), {"n_volumes": n, "n_kept": n, "confounds": []})
-        if settings is not None:
-            confounds, uncensored = load_confounds(run.images, settings, n)
-            try:
-                prepared = prepare_run(values[i], true_s, settings, confounds=confounds, uncensored=uncensored)
-            except InputError as error:
-                raise InputError(error.code, error.problem, path=run.images[0], field=error.field,
-                                 hint=error.hint) from None  # fmt: skip
-        values[i] = prepared.values
-        keeps.append(prepared.keep)
-        samples.append(_samples(run, n, true_s))
-        records.append({"subject": run.subject, "run": run.name, "tr_s": true_s, **prepared.record})
+    seen: dict[str, str] = {}
+    times: dict[str, float] = {}
+    places: list[Voxels | Surface] = []
+    with JoinedRuns(joined, runs[0].subject) as rows:
+        for run, (values, units, header_s) in zip(runs, _read_values(runs, mask, settings), strict=True):
+            times[run.name] = _agreed_tr(run, header_s, tr_s)
+            _refuse_other_tr(times, run)
+            _refuse_copy(values, run, seen)
+            prepared = _prepare(run, values, times[run.name], settings)
+            rows.append(prepared.values)
+            places.append(units)
+            keeps.append(prepared.keep)
+            samples.append(_samples(run, len(prepared.keep), times[runs[0].name]))
+            records.append({"subject": run.subject, "run": run.name, "tr_s": times[run.name], **prepared.record})
     motions = [("trans_x" in table.columns) for table in samples]
     if any(motions) and not all(motions):
         raise InputError("E-REF", f"run {runs[motions.index(False)].name} has no head-motion parameters, others have",
                          path=runs[0].images[0].parent)  # fmt: skip
     keep = np.concatenate(keeps)
     recording = Recording(
-        runs[0].subject, _joined(values), pd.concat(samples, ignore_index=True), units=units, tr_s=true_s,
+        runs[0].subject, rows.values, pd.concat(samples, ignore_index=True), units=places[0], tr_s=times[runs[0].name],
         keep=None if keep.all() else keep,
     )  # fmt: skip
     return recording, records
 
 
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    """Put runs one under the other, giving each back as soon as it is copied."""
-    out = np.empty((sum(map(len, parts)), parts[0].shape[1]), dtype=np.float32)
-    at = 0
-    while parts:
-        part = parts.pop(0)
-        out[at : at + len(part)] = part
-        at += len(part)
-    return out
+def _prepare(run: BidsRun, values: np.ndarray, tr_s: float, settings: Preprocess | None) -> PreparedRun:
+    n = len(values)
+    if settings is None:
+        return PreparedRun(values, np.ones(n, dtype=bool), {"n_volumes": n, "n_kept": n, "confounds": []})
+    confounds, uncensored = load_confounds(run.images, settings, n)
+    try:
+        return prepare_run(values, tr_s, settings, confounds=confounds, uncensored=uncensored)
+    except InputError as error:
+        raise InputError(error.code, error.problem, path=run.images[0], field=error.field,
+                         hint=error.hint) from None  # fmt: skip
+
+
+def _refuse_other_tr(times: Mapping[str, float], run: BidsRun) -> None:
+    first, now = next(iter(times.items())), times[run.name]
+    if abs(first[1] - now) > 1e-3:
+        raise InputError("E-META", f"run {first[0]} has a repetition time of {first[1]:g} s, {run.name} {now:g} s",
+                         path=run.images[0].parent, field="RepetitionTime")  # fmt: skip
 
 
 def _samples(run: BidsRun, n: int, tr_s: float) -> pd.DataFrame:
@@ -225,32 +231,31 @@ def _samples(run: BidsRun, n: int, tr_s: float) -> pd.DataFrame:
     return table if motion is None else pd.concat([table, motion], axis=1)
 
 
-def _read_values(
-    runs: Sequence[BidsRun], mask: PathLike | None, settings: Preprocess | None
-) -> tuple[list[np.ndarray], Voxels | Surface, list[float | None]]:
-    """Return each run's values, shape (n_samples, n_units), where the units lie, and the headers' TR."""
+Read = tuple[np.ndarray, "Voxels | Surface", float | None]
+
+
+def _read_values(runs: Sequence[BidsRun], mask: PathLike | None, settings: Preprocess | None) -> Iterator[Read]:
+    """Yield each run's values, shape (n_samples, n_units), where the units lie, and the header's TR."""
     if runs[0].kind == "volume":
-        return _read_volumes(runs, mask, settings)
+        yield from _read_volumes(runs, mask, settings)
+        return
     if mask is not None:
         raise InputError("E-CFG", f"{runs[0].kind} files take no mask of voxels", field="mask")
-    parts: list[np.ndarray] = []
-    surfaces: list[Surface] = []
-    times: list[float | None] = []
+    first: Surface | None = None
     for run in runs:
         space = run.bids.entities.get("space", "")
         if run.kind == "cifti":
             values, surface, step_s = read_cifti(run.images[0], space or "fsLR")
-            times.append(step_s)
+            time_s: float | None = step_s
         else:
             (left, left_s), (right, right_s) = map(read_gifti, run.images)
             values, surface = join_hemispheres(left, right, mesh_name(left.shape[1], space), run.images[0])
-            times.append(left_s or right_s)
-        if surfaces and not _same_surface(surface, surfaces[0]):
-            raise InputError("E-SHAPE", f"found {surface.n_units} units, run {runs[0].name} has "
-                             f"{surfaces[0].n_units}, or they lie elsewhere", path=run.images[0])  # fmt: skip
-        parts.append(values)
-        surfaces.append(surface)
-    return parts, surfaces[0], times
+            time_s = left_s or right_s
+        first = surface if first is None else first
+        if not _same_surface(surface, first):
+            raise InputError("E-SHAPE", f"found {surface.n_units} units, run {runs[0].name} has {first.n_units}, or "
+                             "they lie elsewhere", path=run.images[0])  # fmt: skip
+        yield values, first, time_s
 
 
 def _same_surface(a: Surface, b: Surface) -> bool:
@@ -259,9 +264,7 @@ def _same_surface(a: Surface, b: Surface) -> bool:
     return all(x is y is None or (x is not None and y is not None and np.array_equal(x, y)) for x, y in pairs)
 
 
-def _read_volumes(
-    runs: Sequence[BidsRun], mask: PathLike | None, settings: Preprocess | None
-) -> tuple[list[np.ndarray], Voxels, list[float | None]]:
+def _read_volumes(runs: Sequence[BidsRun], mask: PathLike | None, settings: Preprocess | None) -> Iterator[Read]:
     headers = [read_header(run.images[0]) for run in runs]
     masks = []
     for run, header in zip(runs, headers, strict=True):
@@ -283,9 +286,9 @@ def _read_volumes(
     logger.info("%s: %d voxels in all of %d masks", runs[0].subject, int(common.sum()), len(masks))
     voxels = Voxels(common, headers[0].affine)
     fwhm_mm = None if settings is None else settings.smooth_fwhm_mm
-    values = [read_series(header, voxels) if fwhm_mm is None else _smoothed(header, voxels, fwhm_mm)
-              for header in headers]  # fmt: skip
-    return values, voxels, [header.tr_s for header in headers]
+    for header in headers:
+        values = read_series(header, voxels) if fwhm_mm is None else _smoothed(header, voxels, fwhm_mm)
+        yield values, voxels, header.tr_s
 
 
 def _smoothed(header: NiftiHeader, voxels: Voxels, fwhm_mm: float) -> np.ndarray:
@@ -294,11 +297,8 @@ def _smoothed(header: NiftiHeader, voxels: Voxels, fwhm_mm: float) -> np.ndarray
     return np.ascontiguousarray(smooth_volumes(volumes, header.affine, fwhm_mm)[voxels.mask].T)
 
 
-def _refuse_copies(values: Sequence[np.ndarray], runs: Sequence[BidsRun]) -> None:
+def _refuse_copy(values: np.ndarray, run: BidsRun, seen: dict[str, str]) -> None:
     """A run that occurs twice would stand on both sides of every split."""
-    seen: dict[str, str] = {}
-    for run, part in zip(runs, values, strict=True):
-        first = seen.setdefault(fingerprint_array(part), run.name)
-        if first != run.name:
-            raise InputError("E-META", f"runs {first} and {run.name} are identical, value by value",
-                             path=run.images[0])  # fmt: skip
+    first = seen.setdefault(fingerprint_array(values), run.name)
+    if first != run.name:
+        raise InputError("E-META", f"runs {first} and {run.name} are identical, value by value", path=run.images[0])

@@ -56,11 +56,7 @@ def read_gifti(path: str | os.PathLike[str]) -> tuple[np.ndarray, float | None]:
         lengths).
     """
     path = check_file(path)
-    found = _Gifti(path)
-    found.parse()
-    arrays = found.arrays
-    if not arrays:
-        raise InputError("E-SHAPE", "holds no array", path=path)
+    arrays, metadata = read_gifti_arrays(path)
     shapes = {array.shape for array in arrays}
     if len(arrays) == 1 and arrays[0].ndim == 2:
         values = arrays[0].T
@@ -68,12 +64,27 @@ def read_gifti(path: str | os.PathLike[str]) -> tuple[np.ndarray, float | None]:
         values = np.stack(arrays)
     else:
         raise InputError("E-SHAPE", f"found arrays of shape {sorted(shapes)[:3]}, expected one a time point", path=path)
-    step = found.metadata.get("TimeStep")
+    step = metadata.get("TimeStep")
     try:
         tr_s = None if step is None else float(step) / 1000
     except ValueError:
         raise InputError("E-HDR", f"found {step!r}, expected ms", path=path, field="TimeStep") from None
     return np.ascontiguousarray(values, dtype=np.float32), tr_s
+
+
+def read_gifti_arrays(path: Path) -> tuple[list[np.ndarray], dict[str, str]]:
+    """Return every array of a GIFTI file in its own shape and kind, and its metadata (``DataSpace`` with them).
+
+    Raises
+    ------
+    InputError
+        As `read_gifti`; E-SHAPE where there is no array.
+    """
+    found = _Gifti(path)
+    found.parse()
+    if not found.arrays:
+        raise InputError("E-SHAPE", "holds no array", path=path)
+    return found.arrays, found.metadata
 
 
 class _Gifti:
@@ -120,6 +131,8 @@ class _Gifti:
             self._name = text
         elif name == "Value":
             self.metadata.setdefault(self._name, text)
+        elif name == "DataSpace":
+            self.metadata.setdefault(name, text)
         elif name == "Data":
             self.arrays.append(self._decode(text))
 
@@ -198,10 +211,29 @@ def read_cifti(path: str | os.PathLike[str], mesh: str = "fsLR") -> tuple[np.nda
     InputError
         E-REF, E-FMT, E-HDR, E-SIZE, E-TRUNC, E-META (no series, a unit twice), E-NONFIN.
     """
-    import nibabel
-    from nibabel.cifti2 import BrainModelAxis, Cifti2HeaderError, SeriesAxis
+    from nibabel.cifti2 import BrainModelAxis, SeriesAxis
 
     path = check_file(path)
+    data, axes = open_cifti(path)
+    if len(axes) != 2 or not isinstance(axes[0], SeriesAxis) or not isinstance(axes[1], BrainModelAxis):
+        found = ", ".join(type(axis).__name__ for axis in axes)
+        raise InputError("E-META", f"found axes {found}, expected a series by brain models (.dtseries.nii)", path=path)
+    if str(axes[0].unit).upper() != "SECOND" or not 0 < axes[0].step < 1000:
+        raise InputError("E-HDR", f"found a step of {axes[0].step} {axes[0].unit}, expected seconds", path=path,
+                         field="SeriesStep")  # fmt: skip
+    order, surface = grayordinates(axes[1], mesh, path, data.shape[1])
+    values = data[:, order]
+    if not np.isfinite(values).all():
+        raise InputError("E-NONFIN", f"found {int((~np.isfinite(values)).sum())} values that are NaN or infinite",
+                         path=path, hint="interpolate or leave these grayordinates out before")  # fmt: skip
+    return np.ascontiguousarray(values), surface, float(axes[0].step)
+
+
+def open_cifti(path: Path) -> tuple[np.ndarray, list[Any]]:
+    """Return a CIFTI-2 file's values, float32, and nibabel's axes; raises as `read_cifti`."""
+    import nibabel
+    from nibabel.cifti2 import Cifti2HeaderError
+
     _check_cifti(path)
     faults = (Cifti2HeaderError, nibabel.spatialimages.HeaderDataError, nibabel.filebasedimages.ImageFileError)
     try:
@@ -209,28 +241,22 @@ def read_cifti(path: str | os.PathLike[str], mesh: str = "fsLR") -> tuple[np.nda
             warnings.simplefilter("ignore")
             image: Any = nibabel.load(path)
             axes = [image.header.get_axis(i) for i in range(image.ndim)]
-        data = np.asarray(image.dataobj, dtype=np.float32)
+        return np.asarray(image.dataobj, dtype=np.float32), axes
     except (*_FAULTS, *faults) as error:
         raise InputError("E-FMT", f"nibabel cannot read it: {error}", path=path) from None
-    if len(axes) != 2 or not isinstance(axes[0], SeriesAxis) or not isinstance(axes[1], BrainModelAxis):
-        found = ", ".join(type(axis).__name__ for axis in axes)
-        raise InputError("E-META", f"found axes {found}, expected a series by brain models (.dtseries.nii)", path=path)
-    if str(axes[0].unit).upper() != "SECOND" or not 0 < axes[0].step < 1000:
-        raise InputError("E-HDR", f"found a step of {axes[0].step} {axes[0].unit}, expected seconds", path=path,
-                         field="SeriesStep")  # fmt: skip
+
+
+def grayordinates(axis: Any, mesh: str, path: Path, n_columns: int) -> tuple[np.ndarray, Surface]:
+    """Return the columns of a CIFTI file in `Surface`'s order, and where they lie; raises as `read_cifti`."""
     try:
-        order, surface = _units(axes[1], mesh, path)
+        order, surface = _units(axis, mesh, path)
     except InputError:
         raise
     except _FAULTS as error:
         raise InputError("E-HDR", f"the brain models cannot be understood: {error}", path=path) from None
-    if data.shape[1] != surface.n_units:
-        raise InputError("E-SHAPE", f"found {data.shape[1]} columns for {surface.n_units} units", path=path)
-    values = data[:, order]
-    if not np.isfinite(values).all():
-        raise InputError("E-NONFIN", f"found {int((~np.isfinite(values)).sum())} values that are NaN or infinite",
-                         path=path, hint="interpolate or leave these grayordinates out before")  # fmt: skip
-    return np.ascontiguousarray(values), surface, float(axes[0].step)
+    if n_columns != surface.n_units:
+        raise InputError("E-SHAPE", f"found {n_columns} columns for {surface.n_units} units", path=path)
+    return order, surface
 
 
 def _units(axis: Any, mesh: str, path: Path) -> tuple[np.ndarray, Surface]:

@@ -1,13 +1,11 @@
-"""What is read and what is fitted: a subject's runs, the events' text as language-model states, and nuisance bands."""
+"""What is fitted: the events' text as language-model states, and nuisance bands, at every TR of a subject."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from wernicke.core.checks import check_range
 from wernicke.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,172 +14,94 @@ if TYPE_CHECKING:
     from wernicke.core.features import Features
     from wernicke.core.recording import Recording
     from wernicke.core.study import Events
-    from wernicke.data.bids import BidsData
-    from wernicke.data.confounds import Preprocess
     from wernicke.features.windows import TextWindows
     from wernicke.recipes.bids_encode import Config
 
 NUISANCE = ("word_rate", "on_off", "position", "head_motion", "untrained_twin")
 #: Bands that act at once, on the scanner or the clock: no haemodynamic delay.
 UNDELAYED = ("position", "head_motion")
+#: Bands that the language model makes: they have layers, and `pca` reduces them.
+MODELLED = ("language", "untrained_twin")
 #: Delays where none are given: the whole TR nearest to these.
 USUAL_DELAYS_S = (2.0, 4.0, 6.0, 8.0)
 
 
 @dataclass(frozen=True)
-class BidsSource:
-    """Which files of a BIDS data set are read.
-
-    Parameters
-    ----------
-    layout : {"bids", "haxby"}
-        ``haxby``: the sample in the package, or the folder that ``nilearn.datasets.fetch_haxby`` made; then only `root`
-        and `mask` count, and a category is an event's text.
-    root : path, optional
-        Must be given for ``bids``: fMRIPrep's folder, or the data set that holds it in ``derivatives``.
-    events_root : path, optional
-        The raw data set with the events, where it lies elsewhere.
-    task, space : str, optional
-        Needed where there are several.
-    kind : {"auto", "volume", "surface", "cifti"}
-        Where a space has files of several kinds.
-    sessions, runs : list of str, optional
-        Default: all.
-    entities : dict of str to str
-        Values of further entities, such as ``res``.
-    desc : str
-    mask : path, optional
-        A brain mask for all subjects, in place of the runs' own.
-    tr_s : float, optional
-        Overrules header and sidecar.
-    """
-
-    layout: Literal["bids", "haxby"] = "bids"
-    root: Path | None = None
-    events_root: Path | None = None
-    task: str | None = None
-    space: str | None = None
-    kind: Literal["auto", "volume", "surface", "cifti"] = "auto"
-    sessions: list[str] | None = None
-    runs: list[str] | None = None
-    entities: dict[str, str] = field(default_factory=dict)
-    desc: str = "preproc"
-    mask: Path | None = None
-    tr_s: float | None = None
-
-    def need_root(self) -> Path:
-        """Return the data set's folder; raises E-CFG where none was given."""
-        if self.root is None:
-            raise InputError("E-CFG", "no data set given", field="data.root", hint="add `--data.root DIR`")
-        return Path(self.root)
-
-    def load(self, subjects: Sequence[str] | None, preprocess: Preprocess, text_column: str | None) -> BidsData:
-        """Read subjects (`wernicke.data.bids.read_bids`)."""
-        from wernicke.data.bids import read_bids
-        from wernicke.recipes.bids_haxby import read_haxby
-
-        if self.layout == "haxby":
-            return read_haxby(self.root, subjects, self.mask, preprocess)
-        return read_bids(
-            self.need_root(), subjects, task=self.task, space=self.space, kind=self.kind, sessions=self.sessions,
-            runs=self.runs, entities=self.entities, desc=self.desc, mask=self.mask, events_root=self.events_root,
-            text_column=text_column, tr_s=self.tr_s, preprocess=preprocess,
-        )  # fmt: skip
-
-    def subjects(self) -> list[str]:
-        """Return the labels of all subjects in the derivatives; of Haxby's the sample's, or those in the folder."""
-        if self.layout == "haxby":
-            found = [] if self.root is None else sorted(p.name[4:] for p in Path(self.root).glob("subj*") if p.is_dir())
-            return found or ["1"]
-        from wernicke.data.bids_layout import open_folders
-
-        return open_folders(self.need_root(), self.events_root)[0].subjects()
-
-
-@dataclass(frozen=True)
-class Text:
-    """From events to texts by time.
-
-    Parameters
-    ----------
-    column : str, optional
-        Which column of the events; default: ``text`` or ``word``.
-    sentences : dict of value to sentence
-        What stands for a value of that column, such as a category of ``trial_type``; empty: the cells are the texts.
-    kind : {"words", "captions"}
-        Word-timed transcript: a state for each word, with the words before it. Captions: each TR has the texts that
-        hold in it.
-    context_s : float
-        Seconds of words before each word, or of captions up to the TR's end (at least a TR).
-    pool : {"last", "mean"}
-        Over tokens: the last one is the word, their mean a caption.
-    resample : {"lanczos", "mean", "last"}
-        From words to TR.
-    """
-
-    column: str | None = None
-    sentences: dict[str, str] = field(default_factory=dict)
-    kind: Literal["words", "captions"] = "words"
-    context_s: float = 20.0
-    pool: Literal["last", "mean"] = "last"
-    resample: Literal["lanczos", "mean", "last"] = "lanczos"
-
-    def __post_init__(self) -> None:
-        check_range(self.context_s, "text.context_s", low=0, low_open=True)
-
-
-def events_of(study_events: Events | None, subject: str, text: Text) -> Events:
-    """The subject's events that say something, with `text` as the language model is to read it.
-
-    Raises
-    ------
-    InputError
-        E-META (no text column, no event with text), E-CFG (a value without a sentence).
-    """
-    from wernicke.core.study import Events
-
-    if study_events is None or "text" not in study_events.table.columns:
-        raise InputError("E-META", "the events have no column `text` or `word`", field="text.column",
-                         hint="name the column that holds the texts, or the categories: text.column")  # fmt: skip
-    table = study_events.table[study_events.table["subject"] == subject]
-    table = table[table["text"].notna()].reset_index(drop=True)
-    if text.sentences:
-        unknown = sorted(set(table["text"]) - set(text.sentences))
-        if unknown:
-            raise InputError("E-CFG", f"no sentence for `{unknown[0]}`", field="text.sentences",
-                             hint=f"found {', '.join(sorted(set(table['text']))[:12])}")  # fmt: skip
-        table = table.assign(label=table["text"], text=table["text"].map(text.sentences))
-    if not len(table):
-        raise InputError("E-META", f"no event of subject {subject} has a text", field="text.column")
-    return Events(table)
-
-
-@dataclass(frozen=True)
 class Bands:
-    """Delayed bands of one subject, on the kept rows.
+    """Features of one subject at every TR, before reduction and delays.
 
     Parameters
     ----------
-    values : dict of name to array, shape (n_kept, n_columns)
-        ``language`` first.
+    features : mapping of band to mapping of layer to array, shape (n_samples, n_features)
+        ``language`` first. A band that no layer makes has the one key None.
+    runs : array, shape (n_samples,)
+    kept : array of int, shape (n_kept,)
+        Samples that are fitted or scored.
     stimuli : array of str or None, shape (n_kept,)
         The text that holds in each row, None where none does: for the overlap of training and test.
     facts : dict
         Provenance of each band and its width.
     delays_tr : tuple of int
+    pca : int or None
+        Components of language and untrained twin.
+    seed : int
     """
 
-    values: dict[str, np.ndarray]
+    features: Mapping[str, Mapping[int | None, np.ndarray]]
+    runs: np.ndarray
+    kept: np.ndarray
     stimuli: np.ndarray
     facts: dict[str, Any]
     delays_tr: tuple[int, ...]
+    pca: int | None = None
+    seed: int = 0
+
+    @property
+    def layers(self) -> tuple[int | None, ...]:
+        """The language model's layers that are there."""
+        return tuple(self.features["language"])
+
+    def columns(
+        self, layer: int | None, train_rows: np.ndarray, names: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Return bands as columns of a design, each (n_kept, n_columns), reduced by what training rows show.
+
+        Parameters
+        ----------
+        layer : int or None
+            Of the bands that have layers.
+        train_rows : array of int
+            Among the kept rows.
+        names : sequence of str, optional
+            All bands by default.
+        """
+        from wernicke.features.align import delay
+        from wernicke.features.reduce import fit_pca
+
+        made = {}
+        for name in names if names is not None else self.features:
+            by_layer = self.features[name]
+            values = by_layer[layer] if layer in by_layer else by_layer[None]
+            if self.pca is not None and name in MODELLED:
+                try:
+                    values = fit_pca(values[self.kept[train_rows]], self.pca, seed=self.seed).transform(values)
+                except InputError as error:
+                    hint = f"{name} has {values.shape[1]} different columns"
+                    raise InputError(error.code, error.problem, field="pca", hint=hint) from None
+            # Within runs: a run that is held out gives nothing to the others.
+            made[name] = delay(values, (0,) if name in UNDELAYED else self.delays_tr, self.runs)[self.kept]
+        return made
 
 
 def make_bands(config: Config, recording: Recording, events: Events) -> Bands:
-    """Language and nuisance bands at every TR, delayed within runs; then the rows that are kept."""
+    """Language and nuisance bands at every TR.
+
+    A band with fewer distinct rows than columns is rotated onto the space that its rows span, which leaves every
+    ridge prediction as it is (`wernicke.features.compact`).
+    """
     import numpy as np
 
-    from wernicke.encoding.arrays import delayed_bands
+    from wernicke.features.compact import isometric
     from wernicke.features.windows import event_windows
 
     tr_s = recording.tr_s or 0.0  # a series from BIDS has one
@@ -189,16 +109,24 @@ def make_bands(config: Config, recording: Recording, events: Events) -> Bands:
     n_tr = {run: int((runs == run).sum()) for run in dict.fromkeys(runs)}
     delays_tr = find_delays(config.delays_s, tr_s)
     held = event_windows(events, n_samples=n_tr, step_s=tr_s, window_s=tr_s, kind="captions")
-    rows = np.ones(len(runs), bool) if recording.keep is None else recording.keep
-    values, facts = {}, {}
+    kept = np.arange(len(runs)) if recording.keep is None else np.flatnonzero(recording.keep)
+    features: dict[str, dict[int | None, np.ndarray]] = {}
+    facts = {}
     for name in ("language", *config.nuisance):
-        features = _MAKERS[name](config, recording, events, n_tr)
-        (band,) = features.bands.values()
-        delayed = delayed_bands(np.asarray(band), runs, (0,) if name in UNDELAYED else delays_tr)["features"]
-        values[name] = delayed[rows]
-        facts[name] = {**features.provenance, "n_features": int(band.shape[1]), "n_columns": int(delayed.shape[1])}
+        found = _MAKERS[name](config, recording, events, n_tr)
+        layered = name in MODELLED and config.word_vectors is None
+        made: dict[int | None, np.ndarray] = {}
+        for key, band in found.bands.items():
+            band = np.asarray(band)
+            few = len(np.unique(band, axis=0)) < band.shape[1]
+            made[int(key.removeprefix("layer")) if layered else None] = isometric(band) if few else band
+        n_features = int(next(iter(found.bands.values())).shape[1])
+        features[name] = made
+        facts[name] = {**found.provenance, "n_features": n_features}
+        if name in MODELLED and config.pca is not None:
+            facts[name]["reduction"] = ["pca", config.pca]
     said = np.array([next((text for text in texts if text is not None), None) for texts in held.texts], dtype=object)
-    return Bands(values, said[rows], facts, delays_tr)
+    return Bands(features, runs, kept, said[kept], facts, delays_tr, config.pca, config.seed)
 
 
 def find_delays(delays_s: Sequence[float] | None, tr_s: float) -> tuple[int, ...]:
@@ -241,7 +169,13 @@ def _language(
         vectors = read_word_vectors(config.word_vectors, words=words_of(windows))
         return _at_tr(config, word_features(windows, vectors), n_tr, tr_s)
     llm: Any = untrained_twin(config.llm, config.seed, device=config.device) if twin else config.llm
-    features = language_features(windows, llm, layers=config.layer, pool=config.text.pool, device=config.device)
+    features = language_features(
+        windows,
+        llm,
+        layers="all" if config.layer == "all" else int(config.layer),
+        pool=config.text.pool,
+        device=config.device,
+    )
     return _at_tr(config, features, n_tr, tr_s)
 
 

@@ -9,38 +9,40 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from wernicke.core.recording import Surface, Voxels
-from wernicke.core.results import Scores
 from wernicke.data.bids import BidsData
-from wernicke.data.maps import read_maps, write_maps
-from wernicke.encoding.group import group_table, roi_profiles, unique_profiles
+from wernicke.data.maps import write_maps
+from wernicke.recipes import bids_encode_tables as tables
 from wernicke.scoring.encoding_card import encoding_card
-from wernicke.store.files import write_json, write_npy
+from wernicke.store.files import write_json
 from wernicke.store.run import RunFolder
 from wernicke.store.units import Unit
 
 if TYPE_CHECKING:
     from wernicke.recipes.bids_bands import Bands
-    from wernicke.recipes.bids_encode import Config, Fitted
+    from wernicke.recipes.bids_encode import Config
+    from wernicke.recipes.bids_scoring import Fitted
 
 MAPS = {
     "r": "Pearson r of left-out runs, all bands, averaged over runs",
+    "cv_r": "Pearson r within the training runs, cross-validated, all bands, averaged over left-out runs",
     "r2": "R2 of left-out runs, all bands",
     "p": "block permutation p of r, one-sided",
     "p_fdr": "p, Benjamini-Hochberg",
+    "p_by": "p, Benjamini-Yekutieli",
     "r_nuisance": "Pearson r of the nuisance bands alone",
     "r2_nuisance": "R2 of the nuisance bands alone",
+    "cv_r_nuisance": "Pearson r of the nuisance bands alone within the training runs, cross-validated",
     "r_language": "Pearson r of the language band alone",
     "r2_language": "R2 of the language band alone",
+    "cv_r_language": "Pearson r of the language band alone within the training runs, cross-validated",
     "unique_language": "R2 of all bands less R2 of the nuisance bands, tuned by themselves",
     "unique_language_p": "block permutation p of language given the nuisance features (partial correlation), one-sided",
     "unique_language_p_fdr": "p of language given the nuisance features, Benjamini-Hochberg",
     "unique_nuisance": "R2 of all bands less R2 of language alone",
     "alpha": "penalty chosen inside the training runs, geometric mean over folds",
 }
-CEILING_REASON = "no repeats of the same stimulus were declared, so there is no noise ceiling"
 CANNOT_TELL = (
     "Unique variance is beyond the nuisance bands that were fitted, not beyond everything that changes with a text.",
     "No stimulus is known to be repeated, so no ceiling says how much there was to explain.",
@@ -52,14 +54,23 @@ def unit_of(folder: RunFolder, subject: str, model: str, identity: Mapping[str, 
     return Unit(folder.path(f"subjects/{subject}/{model}"), identity or {})
 
 
-def write_subject(place: Path, config: Config, found: BidsData, bands: Bands, fitted: Fitted) -> None:
-    """Maps in every format, and facts."""
+def write_subject(
+    place: Path,
+    config: Config,
+    found: BidsData,
+    bands: Bands,
+    fitted: Fitted,
+    split: Mapping[str, Any],
+    regions: np.ndarray | None,
+) -> None:
+    """Maps in every format, and facts. Whatever else a subject's units need for a map belongs here."""
     (recording,) = found.study.recordings.values()
     units = recording.units
+    columns: dict[str, np.ndarray] = dict(fitted.columns)
+    if regions is not None:
+        columns["roi"] = regions
     if isinstance(units, (Voxels, Surface)):
-        write_maps(place, fitted.columns, units)
-    if fitted.predictions is not None:
-        write_npy(place / "predictions.npy", fitted.predictions)
+        write_maps(place, columns, units)
     facts = {
         "subject": recording.subject,
         "model": config.model,
@@ -68,14 +79,15 @@ def write_subject(place: Path, config: Config, found: BidsData, bands: Bands, fi
         "grid": list(units.mask.shape) if isinstance(units, Voxels) else None,
         "affine": units.affine.tolist() if isinstance(units, Voxels) else None,
         "n_voxels": int(recording.values.shape[1]),
+        "n_regions": None if regions is None else len(set("|".join(regions.tolist()).split("|")) - {""}),
         "n_runs": len(found.records),
         "n_volumes": recording.n_samples,
-        "n_kept": int(recording.n_samples if recording.keep is None else recording.keep.sum()),
+        "n_kept": len(bands.kept),
         "tr_s": recording.tr_s,
         "runs": list(found.records),
         "bands": bands.facts,
         "delays_tr": list(bands.delays_tr),
-        "n_columns": {name: int(band.shape[1]) for name, band in bands.values.items()},
+        "split": dict(split),
         **fitted.facts,
     }
     write_json(place / "facts.json", facts)
@@ -91,74 +103,15 @@ def describe_space(units: Any) -> str:
 def write_run(folder: RunFolder, config: Config, subjects: Sequence[str]) -> None:
     """Tables, scores, facts and the card."""
     units = {s: folder.read_json(f"subjects/{s}/{config.model}/facts.json") for s in subjects}
-    scores = pd.concat(
-        [read_maps(folder.path(f"subjects/{s}/{config.model}"))[0].assign(subject=s, model=config.model)
-         for s in subjects], ignore_index=True,
-    )  # fmt: skip
     simulated = config.data.root is not None and (Path(config.data.root) / "simulated.json").exists()
-    made = make_tables(scores)
+    made = tables.make_tables(tables.read_scores(folder, subjects, config.model), units)
     for name, table in made.items():
         table.insert(0, "data", "SIMULATED" if simulated else "recorded")
         folder.write_text(f"tables/{name}.csv", table.to_csv(index=False))
-    folder.write_json("scores.json", score_rows(made["models"], units))
+    folder.write_json("scores.json", tables.score_rows(made["models"], units))
     facts = describe(config, subjects, units, made, simulated)
     folder.write_json("facts.json", facts)
     folder.write_json("card.json", encoding_card(facts["card"]).to_json())
-
-
-def make_tables(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """One row a subject; and across subjects: r, and unique R2 of language."""
-    rows = []
-    for (subject, model), table in scores.groupby(["subject", "model"], sort=False):
-        row: dict[str, Any] = {"subject": subject, "model": model, "n_voxels": int(table["r"].notna().sum())}
-        for name in ("r", "r_language", "r_nuisance", "r2", "unique_language"):
-            if name in table:
-                row |= {f"mean_{name}": table[name].mean(), f"max_{name}": table[name].max()}
-        row |= {"n_significant": int((table["p_fdr"] <= 0.05).sum()), "smallest_p": table["p"].min()}
-        if "unique_language_p_fdr" in table:
-            row["n_significant_unique"] = int((table["unique_language_p_fdr"] <= 0.05).sum())
-        rows.append(row)
-    made = {"models": pd.DataFrame(rows), "roi_profiles": roi_profiles(scores)}
-    group = [group_table(made["roi_profiles"]).assign(quantity="r")]
-    if "unique_language" in scores:
-        made["unique_profiles"] = unique_profiles(scores, ["language"])
-        group.append(group_table(made["unique_profiles"]).assign(quantity="unique R2"))
-    made["group"] = pd.concat(group, ignore_index=True)
-    return made
-
-
-def interval_over_runs(unit: Mapping[str, Any], model: str, other: str | None = None) -> tuple[float, float, float]:
-    """Mean r over voxels, of a model or of its gain over another: estimate and 95 % by t over left-out runs."""
-    values = np.array(unit["r_by_run"][model])
-    values = values if other is None else values - np.array(unit["r_by_run"][other])
-    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return float(values.mean()), float(values.mean()) - half, float(values.mean()) + half
-
-
-def score_rows(models: pd.DataFrame, units: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of scores.json: mean r over voxels of each subject and model, with the interval over runs."""
-    names = {"full": "all bands", "language": "language alone", "nuisance": "nuisance alone"}
-    rows = []
-    for row in models.to_dict("records"):
-        unit = units[str(row["subject"])]
-        for name in unit["r_by_run"]:
-            mean, low, high = interval_over_runs(unit, name)
-            rows.append(
-                Scores(f"{row['subject']}: {names[name]}", "r by TR", mean, int(row["n_voxels"]), ci=(low, high),
-                       ci_over="runs", ceiling_reason=CEILING_REASON).as_row()
-            )  # fmt: skip
-    return rows
-
-
-def gain_of(units: Mapping[str, Mapping[str, Any]]) -> tuple[float, float, float, str]:
-    """Gain in mean r over the nuisance bands (or over nothing), its 95 % interval, and over what that is."""
-    other = "nuisance" if all("nuisance" in unit["r_by_run"] for unit in units.values()) else None
-    if len(units) == 1:
-        (unit,) = units.values()
-        return (*interval_over_runs(unit, "full", other), "left-out runs")
-    means = np.array([interval_over_runs(unit, "full", other)[0] for unit in units.values()])
-    half = float(stats.t.ppf(0.975, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means)))
-    return float(means.mean()), float(means.mean()) - half, float(means.mean()) + half, "subjects"
 
 
 def describe(
@@ -189,7 +142,8 @@ def describe(
             "bids_space": config.data.space,
         },
         "preprocess": {"settings": config.preprocess.describe(), "runs": {s: u["runs"] for s, u in units.items()}},
-        "features": {"nuisance": list(config.nuisance), "bands": first["bands"], "text": asdict(config.text)},
+        "features": {"nuisance": list(config.nuisance), "bands": first["bands"], "text": asdict(config.text),
+                     "layer_by_fold": {s: unit["layer_by_fold"] for s, unit in units.items()}},
         "split": first["split"],
         "delays_tr": first["delays_tr"],
         "units": {f"{s}/{config.model}": dict(unit) for s, unit in units.items()},
@@ -197,13 +151,27 @@ def describe(
                  "n_significant": int(made["models"]["n_significant"].sum()),
                  "n_constant": int(sum(unit["n_constant"] for unit in units.values()))},
         "score": "r2",
-        "ceiling": {"mean": None, "reason": CEILING_REASON},
+        "ceiling": {"mean": None, "reason": tables.CEILING_REASON},
         "tables": sorted(made),
-        "maps": MAPS if config.nuisance else {k: v for k, v in MAPS.items() if k in ("r", "r2", "p", "p_fdr", "alpha")},
+        "maps": describe_maps(config),
         "simulated": simulated,
         "cannot_tell": card["cannot_tell"],
         "card": card,
     }  # fmt: skip
+
+
+def describe_maps(config: Config) -> dict[str, str]:
+    """Name the maps of this run."""
+    mono = ("r", "cv_r", "r2", "p", "p_fdr", "p_by", "alpha")
+    maps = MAPS if config.nuisance else {name: MAPS[name] for name in mono}
+    if config.nuisance:
+        shares = ("language", *config.nuisance)
+        maps = maps | {f"share_{name}": f"share of {name} in r of all bands (product measure)" for name in shares}
+    if config.layer == "all":
+        maps = maps | {"best_layer": "layer of the highest cross-validated r within the training runs"}
+    if config.data.rois is not None:
+        maps = maps | {"roi": "region, in the table only"}
+    return maps
 
 
 def card_facts(
@@ -215,7 +183,7 @@ def card_facts(
 ) -> dict[str, Any]:
     """What the credibility card is made from."""
     first = units[subjects[0]]
-    estimate, low, high, unit = gain_of(units)
+    estimate, low, high, unit = tables.gain_of(units)
     over = f"nuisance bands ({', '.join(config.nuisance)})" if config.nuisance else "predicting nothing"
     audit = {name: any(u["split"]["poison_audit"][name] for u in units.values())
              for name in first["split"]["poison_audit"]}  # fmt: skip
@@ -237,9 +205,10 @@ def card_facts(
         "correction": {"method": "BH", "q": 0.05, "n_tests": int(made["models"]["n_voxels"].sum()),
                        "n_significant": int(made["models"]["n_significant"].sum()),
                        "smallest_p": float(made["models"]["smallest_p"].min())},
-        "ceiling": {"reason": CEILING_REASON},
-        "selection": {"what": ["penalty and balance of bands (per voxel, by leaving one training run out; layer fixed "
-                               "beforehand)"], "on": "training"},
+        "ceiling": {"reason": tables.CEILING_REASON},
+        "selection": {"what": ["penalty and balance of bands (per voxel, by leaving one training run out)",
+                               "layer (over voxels, likewise)" if config.layer == "all" else "no layer: it is fixed "
+                               "beforehand"], "on": "training"},
         "n_subjects": len(subjects),
         "n_seeds": 1,
         "cannot_tell": [*(["SIMULATED data: nothing here speaks of any brain."] if simulated else []), *CANNOT_TELL],
