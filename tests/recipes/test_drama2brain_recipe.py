@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.io import loadmat
+from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 
@@ -21,7 +22,9 @@ from wernicke.core.errors import InputError, RunInUseError
 from wernicke.data.drama2brain import load_drama2brain
 from wernicke.data.drama2brain_stimuli import load_drama2brain_features
 from wernicke.data.maps import read_maps
+from wernicke.data.zarr_arrays import open_zarr
 from wernicke.encoding.faithful import encode_faithful
+from wernicke.features.reduce import load_projection
 from wernicke.recipes import drama2brain_corrected, drama2brain_encode, drama2brain_simulate
 from wernicke.recipes.config import build, load_config
 from wernicke.recipes.drama2brain_bands import Drama2brainData
@@ -70,7 +73,8 @@ def mono(root, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def multi(root, tmp_path_factory):
-    config = make(root, "multi", "--save_pred", "true", "--save_coef", "true", "--authors_files", "true")
+    flags = ("--save_pred", "true", "--save_coef", "true", "--authors_files", "true", "--weight_pca", "3")
+    config = make(root, "multi", *flags)
     return run(config, tmp_path_factory.mktemp("runs") / "multi")
 
 
@@ -187,6 +191,37 @@ def test_a_multi_run_holds_all_files(root, multi):
     pairs = group[(group["quantity"] == "unique R2") & group["other"].notna()]
     assert len(pairs) == 10
     assert not json.loads((multi / "facts.json").read_text())["split"]["poison_audit"]["weights"]
+
+
+def test_components_of_the_weights_are_of_the_features_and_say_who_carries_what(root, multi):
+    """The paper's figure 4: scikit-learn's PCA of weights led back from six components to twelve features."""
+    table = pd.read_csv(multi / "tables/weight_pca.csv")
+    assert len(table) == 5 * 3 * 3
+    carries = np.load(root / "planted/simulated_DM01_carries.npy")
+    group = multi / "weight_pca/all"
+    for band, planted in (("Speech", carries[:, 0]), ("Story", carries[:, 2])):
+        unit = multi / "subjects/DM01/all"
+        projection = load_projection(unit / f"projection_{band}.safetensors")
+        coef = np.asarray(open_zarr(unit / "maps.zarr", f"coef_{band}")[...], dtype=float)
+        weights = projection.components.T @ coef
+        own = table[(table["band"] == band) & (table["subject"] == "DM01")]
+        reference = PCA(3, svd_solver="full").fit(weights.T)
+        np.testing.assert_allclose(own["share"], reference.explained_variance_ratio_, rtol=1e-4)
+        components = np.load(group / f"components_{band}.npy")
+        assert components.shape == (3, 12)
+        found, where = read_maps(group / "DM01")
+        scores = np.stack([found[f"{band}_pc{k}"] for k in (1, 2, 3)])
+        np.testing.assert_allclose(scores, components @ (weights - weights.mean(axis=1, keepdims=True)), atol=1e-3)
+        strength = np.zeros(len(planted))
+        strength[maps_order(multi)] = (scores**2).sum(axis=0)
+        assert roc_auc_score(planted, strength) > 0.8, band
+        assert where is not None
+        assert (group / f"DM01/maps/{band}_pc1.nii.gz").exists()
+
+
+def maps_order(folder: Path) -> np.ndarray:
+    """Columns of DM01's recording in the order of maps."""
+    return read_maps(folder / "subjects/DM01/all")[0]["column"].to_numpy()
 
 
 def test_maps_lie_where_the_voxels_are(root, multi):

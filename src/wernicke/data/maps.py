@@ -239,7 +239,9 @@ def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray], units: Voxels | 
         for name, values in sorted(arrays.items()):
             if values.dtype.kind in "fiub":
                 rows = (min(len(values), 256),) if values.ndim == 2 else ()
-                group.create_array(name, data=values, chunks=(*rows, min(values.shape[-1], 65_536)))
+                chunks = (*rows, min(values.shape[-1], 65_536))
+                # A chunk of zeros that is not there cannot be told from one that was lost.
+                group.create_array(name, data=values, chunks=chunks, config={"write_empty_chunks": True})
     return path
 
 

@@ -9,7 +9,7 @@ data (``docs/calibration.md``): this module is for reproducing figures; `wernick
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 from wernicke.core.checks import check_finite, check_labels, check_option, check_range
 from wernicke.core.errors import InputError
 from wernicke.features.align import mean_delay
+from wernicke.features.reduce import Projection
 from wernicke.ridge import correlation_score, correlation_score_split
 from wernicke.ridge.solvers import RidgeSolution, solve_group_ridge, solve_ridge_cv
 from wernicke.stats.pooled_null import pooled_block_null, pooled_gauss_null, pooled_p
@@ -49,6 +50,8 @@ class FaithfulResult:
     are reordered by an unstable sort. None unless asked for"""
     n_floored: int
     """Voxels whose alpha was raised to 1e-8 of the largest eigenvalue"""
+    projections: dict[str, Projection] = field(default_factory=dict)
+    """Band name to its fitted reduction, which leads from `coef` back to the features; empty without one"""
 
 
 def encode_faithful(
@@ -106,7 +109,11 @@ def encode_faithful(
     """
     check_option(perm_type, ("block", "gauss"), "perm_type")
     rows = _Rows.check(parts, titles, runs, folds)
-    bands = {name: _prepare(band, name, rows, time_delays, reduce_dim) for name, band in _checked(features, rows)}
+    projections: dict[str, Projection] = {}
+    bands = {
+        name: _prepare(band, name, rows, time_delays, reduce_dim, projections)
+        for name, band in _checked(features, rows)
+    }
     responses = _numbers(responses, "responses", rows)
     Y, Y_valid = responses[rows.train].astype(np.float32), responses[rows.valid].astype(np.float32)
     X = [torch.from_numpy(train).to(device) for train, _ in bands.values()]
@@ -125,6 +132,7 @@ def encode_faithful(
         predictions=predictions,
         nested_predictions=fit.nested(X, Y, rows.folds) if nested else None,
         n_floored=found.n_floored,
+        projections=projections,
     )
 
 
@@ -176,9 +184,10 @@ def _numbers(values: Any, field: str, rows: _Rows) -> np.ndarray:
 
 
 def _prepare(
-    band: np.ndarray, name: str, rows: _Rows, time_delays: tuple[int, int], reduce_dim: tuple[str, float] | None
-) -> tuple[np.ndarray, ...]:
-    """Return reduced, shifted and centred features of TRAIN and VALID rows, float32."""
+    band: np.ndarray, name: str, rows: _Rows, time_delays: tuple[int, int], reduce_dim: tuple[str, float] | None,
+    projections: dict[str, Projection],
+) -> tuple[np.ndarray, ...]:  # fmt: skip
+    """Return reduced, shifted and centred features of TRAIN and VALID rows, float32; note what reduced them."""
     if len(time_delays) != 2 or not 0 <= time_delays[0] <= time_delays[1]:
         raise InputError("E-CFG", f"found {tuple(time_delays)}, expected the first and the last shift, such as (8, 10)",
                          field="time_delays")  # fmt: skip
@@ -186,7 +195,7 @@ def _prepare(
     train, valid = band[rows.train], band[rows.valid]
     within = rows.titles
     if reduce_dim is not None:
-        train, valid = _reduce(train, valid, name, reduce_dim)
+        train, valid, projections[name] = _reduce(train, valid, name, reduce_dim)
         within = rows.runs  # the published code shifts what it reduced run by run
     return _centre(_shift(train, delays, within[rows.train]), _shift(valid, delays, within[rows.valid]))
 
@@ -210,7 +219,7 @@ def _centre(train: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...]:
 
 def _reduce(
     train: np.ndarray, valid: np.ndarray, name: str, reduce_dim: tuple[str, float]
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, Projection]:
     from sklearn.decomposition import PCA
     from sklearn.random_projection import SparseRandomProjection
 
@@ -225,7 +234,11 @@ def _reduce(
     except ValueError as error:
         raise InputError("E-CFG", str(error), field=f"reduce_dim of `{name}`",
                          hint="a larger eps keeps fewer dimensions; or leave this band as it is") from None  # fmt: skip
-    return reducer.transform(train), reducer.transform(valid)
+    if method == "pca":
+        found = Projection("pca", reducer.mean_, reducer.components_, reducer.explained_variance_ratio_)
+    else:
+        found = Projection("srp", np.zeros(train.shape[1], train.dtype), reducer.components_.tocsr(), np.zeros(0))
+    return reducer.transform(train), reducer.transform(valid), found
 
 
 @dataclass(frozen=True)

@@ -197,6 +197,23 @@ def group_weight_pca(
     )
 
 
+def best_voxels(cv: Any, top_voxels: int | None = PAPER_TOP_VOXELS) -> np.ndarray:
+    """Return the numbers of the voxels with the highest score on training rows, ascending; None: of all with a score.
+
+    Parameters
+    ----------
+    cv : array-like, shape (n_voxels,)
+        NaN for voxels that are left out.
+    top_voxels : int, optional
+    """
+    cv = np.asarray(cv, dtype=np.float64)
+    voxels = np.flatnonzero(np.isfinite(cv))
+    if top_voxels is None:
+        return voxels
+    check_range(top_voxels, "top_voxels", low=2)
+    return np.sort(voxels[np.argsort(-cv[voxels], kind="stable")[:top_voxels]])
+
+
 def _chosen(weights: Any, cv: Any | None, top_voxels: int | None, subject: str = "") -> tuple[np.ndarray, np.ndarray]:
     """Return the chosen voxels' weights, (n_kept, n_features) float64, and their numbers."""
     field = f"weights of {subject}" if subject else "weights"
@@ -205,16 +222,13 @@ def _chosen(weights: Any, cv: Any | None, top_voxels: int | None, subject: str =
         raise InputError("E-SHAPE", f"found {array.dtype} of shape {array.shape}, expected numbers of shape "
                          "(n_features, n_voxels)", field=field)  # fmt: skip
     usable = np.isfinite(array).all(axis=0)
+    voxels = np.flatnonzero(usable)
     if cv is not None:
         cv = np.asarray(cv, dtype=np.float64)
         if cv.shape != (array.shape[1],):
             raise InputError("E-SHAPE", f"found shape {cv.shape}, expected ({array.shape[1]},), one score a voxel",
                              field="cv")  # fmt: skip
-        usable &= np.isfinite(cv)
-    voxels = np.flatnonzero(usable)
-    if cv is not None and top_voxels is not None:
-        check_range(top_voxels, "top_voxels", low=2)
-        voxels = np.sort(voxels[np.argsort(-cv[voxels], kind="stable")[:top_voxels]])
+        voxels = best_voxels(np.where(usable, cv, np.nan), top_voxels)
     return array[:, voxels].T.astype(np.float64), voxels
 
 

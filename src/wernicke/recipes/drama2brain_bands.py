@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from wernicke.core.recording import Recording
+    from wernicke.features.reduce import Projection
 
 FAITHFUL_DELAYS = (8, 10)
 
@@ -229,12 +230,14 @@ class Fitted:
     facts : dict
         How it was fitted and tested, as plain values.
     coef : dict of band name to array, shape (n_features, n_voxels)
-        Empty unless kept.
+        Of the design's columns, reduced and shifted; empty unless kept.
     predictions : dict of str to array, shape (n_valid, n_voxels)
         "all", and each band's part where there are several; empty unless kept.
     nested_predictions : array, shape (n_train, n_voxels), or None
     parts : dict of band name to dict
         "r" and "p" of each band's part, as the published code saves them.
+    projections : dict of band name to Projection
+        The fitted reduction of each band that has one.
     """
 
     columns: dict[str, np.ndarray]
@@ -243,6 +246,7 @@ class Fitted:
     predictions: dict[str, np.ndarray] = field(default_factory=dict)
     nested_predictions: np.ndarray | None = None
     parts: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    projections: dict[str, Projection] = field(default_factory=dict)
 
 
 def list_models(bands: Mapping[str, Band], reg_type: str, data: Drama2brainData) -> list[Model]:

@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,9 @@ def fit(
             drop_bases(jobs[subset])
     for name, of_subject in data.items():
         audited = poison_audit(config, model, features, subjects[name].recording, rows)
-        yield name, score(config, model, of_subject, jobs, name, describe(designs, rows, audited))
+        fitted = score(config, model, of_subject, jobs, name, describe(designs, rows, audited))
+        reduced = {band: one.projection for band, one in designs.items() if one.projection is not None}
+        yield name, replace(fitted, projections=reduced)
 
 
 def choose_subsets(config: Config, model: Model, names: list[str]) -> list[Subset]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from wernicke.data.drama2brain_stimuli import load_drama2brain_annotations, load
 from wernicke.data.drama2brain_tables import RUNS, TR_S, row_table
 from wernicke.features.align import delay, mean_delay
 from wernicke.features.nuisance import position_in_run, word_rate
-from wernicke.features.reduce import fit_pca, fit_srp
+from wernicke.features.reduce import Projection, fit_pca, fit_srp
 from wernicke.recipes.drama2brain_bands import Band, Drama2brainData, Model, naming_simulated_configs
 
 NUISANCES = ("word_rate", "position")
@@ -105,12 +105,15 @@ class Design:
         Columns of the band's files.
     explained : float or None
         Share of the training rows' variance that the principal components keep.
+    projection : Projection or None
+        The fitted reduction.
     """
 
     columns: np.ndarray
     scale: float
     n_features: int
     explained: float | None = None
+    projection: Projection | None = None
 
 
 def design(values: np.ndarray, band: Band, rows: Rows, *, seed: int, name: str = "band") -> Design:
@@ -125,7 +128,7 @@ def design(values: np.ndarray, band: Band, rows: Rows, *, seed: int, name: str =
     InputError
         E-CFG (more components than features, no whole seconds), E-CONST.
     """
-    n_features, explained = values.shape[1], None
+    n_features, explained, fitted = values.shape[1], None, None
     if band.reduction is not None:
         kind, amount = band.reduction
         training = values[rows.train]
@@ -146,7 +149,7 @@ def design(values: np.ndarray, band: Band, rows: Rows, *, seed: int, name: str =
         columns = mean_delay(values, range(band.shifts_s[0], band.shifts_s[1] + 1), titles)
     else:
         columns = delay(values, seconds_to_tr(band.delays_s or [], TR_S, f"bands.{name}.delays_s"), titles)
-    return scaled(columns, rows, name, n_features, explained)
+    return replace(scaled(columns, rows, name, n_features, explained), projection=fitted)
 
 
 def nuisance_design(values: np.ndarray, name: str, delays_s: Sequence[float], rows: Rows) -> Design:

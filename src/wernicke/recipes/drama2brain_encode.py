@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 LAYERS = ("core", "data", "stats", "ridge", "features", "encoding", "scoring")
 PARTS = (
     "bands", "design", "responses", "corrected", "scoring", "faithful", "published", "encode", "encode_results",
-    "encode_tables",
+    "encode_tables", "weights",
 )  # fmt: skip
 CODE = (*(f"wernicke.{layer}" for layer in LAYERS), *(f"wernicke.recipes.drama2brain_{part}" for part in PARTS))
 
@@ -74,7 +74,10 @@ class Config:
     save_pred : bool
         Keep predictions of scored rows; faithful and mono: of training rows too, by nested cross-validation.
     save_coef : bool
-        Keep the full model's weights.
+        Keep the full model's weights, and the fitted reductions that lead from them to the features.
+    weight_pca : int
+        Principal components of each band's weights over the best `top_voxels` voxels, the paper's figure 4; weights
+        are then kept, too. 0: none.
     authors_files : bool
         Write the files that the published code writes, by its names.
     top_voxels : int
@@ -109,6 +112,7 @@ class Config:
     perm_type: Literal["block", "gauss"] = "block"
     save_pred: bool = False
     save_coef: bool = False
+    weight_pca: int = 0
     authors_files: bool = False
     top_voxels: int = 5000
     smallest_effect: float = 0.01
@@ -121,7 +125,8 @@ class Config:
         self._check_bands()
         if self.block_tr is not None:
             check_range(self.block_tr, "block_tr", low=1)
-        for key, least in (("n_iter", 1), ("n_permutations", 19), ("n_bootstrap", 100), ("tile", 1), ("top_voxels", 1)):
+        for key, least in (("n_iter", 1), ("n_permutations", 19), ("n_bootstrap", 100), ("tile", 1), ("top_voxels", 1),
+                           ("weight_pca", 0)):  # fmt: skip
             check_range(getattr(self, key), key, low=least)
         if self.tail == "pareto":
             check_range(self.n_permutations, "n_permutations", low=500)
@@ -255,6 +260,7 @@ def fit_model(
     from wernicke.recipes import drama2brain_corrected, drama2brain_faithful
     from wernicke.recipes import drama2brain_encode_results as results
     from wernicke.recipes.drama2brain_design import nuisance_features, read_features
+    from wernicke.recipes.drama2brain_weights import check_components
     from wernicke.store.fingerprint import code_fingerprint, fingerprint
 
     if not subjects:
@@ -270,6 +276,8 @@ def fit_model(
             log.info("already done: %s", units[name].folder)
         else:
             todo[name] = subject
+    if config.weight_pca:
+        check_components(config, model, features, todo)
     fitter = drama2brain_faithful if config.mode == "faithful" else drama2brain_corrected
     for name, fitted in fitter.fit(config, folder.folder, model, features, todo):
         with units[name].building() as unit:

@@ -20,6 +20,7 @@ from wernicke.data.drama2brain_tables import OVERLAP_S, RUNS, SIMULATED_SOURCE, 
 from wernicke.data.maps import write_maps
 from wernicke.data.rois import name_units, read_atlas, read_fsroi
 from wernicke.recipes import drama2brain_encode_tables as tables
+from wernicke.recipes import drama2brain_weights as weights
 from wernicke.recipes.drama2brain_bands import CEILING_REASON, Band, Drama2brainData, Fitted, Model
 from wernicke.recipes.drama2brain_design import choose_rows
 from wernicke.recipes.drama2brain_published import write_published
@@ -69,8 +70,10 @@ def write_unit(unit: Path, config: Config, model: Model, recording: Recording, f
     regions = read_regions(config.data, recording.subject, order, voxels)
     if regions is not None:
         columns["roi"] = regions
-    if config.save_coef:
+    if config.save_coef or config.weight_pca:
         columns |= {f"coef_{name}": coef[:, order] for name, coef in fitted.coef.items()}
+        for name, projection in fitted.projections.items():
+            projection.save(unit / f"projection_{name}.safetensors")
     write_maps(unit, columns, voxels)
     if config.save_pred:
         for name, values in fitted.predictions.items():
@@ -151,6 +154,7 @@ def write_run(folder: RunFolder, config: Config, models: Sequence[Model], subjec
     }
     scores = tables.read_scores(folder, config, models, subjects)
     made = tables.make_tables(scores, config, models, units)
+    made |= weights.weight_tables(folder, config, models, subjects, scores)
     for name, table in made.items():
         table.insert(0, "data", "SIMULATED" if simulated else "recorded")
         folder.write_text(f"tables/{name}.csv", table.to_csv(index=False))

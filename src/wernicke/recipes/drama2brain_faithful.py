@@ -82,4 +82,5 @@ def _spread(config: Config, found: FaithfulResult, columns: Mapping[str, np.ndar
         {name: full(values) for name, values in (found.predictions or {}).items()},
         None if found.nested_predictions is None else full(found.nested_predictions),
         {name: {"r": full(found.cc[name]), "p": full(found.pvalues_corrected[name])} for name in found.cc},
+        found.projections,
     )

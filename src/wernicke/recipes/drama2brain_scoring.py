@@ -86,7 +86,7 @@ def score(
     maps = PartitionMaps(
         data, solver, score="r2", n_bootstrap=config.n_bootstrap, n_permutations=config.n_permutations,
         tail=config.tail, block_tr=int(blocks["block_length_tr"]), level=0.95,
-        keep_coef=config.save_coef or config.authors_files, seed=config.seed,
+        keep_coef=config.save_coef or config.authors_files or config.weight_pca > 0, seed=config.seed,
     )  # fmt: skip
     found: dict[str, np.ndarray] = {name: np.full(n_voxels, np.nan) for name in ("p", "slow")}
     keep = config.save_pred or config.authors_files
