@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from nibabel import gifti
 from pages import Page
 from payloads import PAYLOADS
 from whole_brain_runs import BANDS, N_VERTICES, content, on_cortex, on_surface, write_run
@@ -73,6 +75,52 @@ def test_every_subject_has_its_maps_and_they_are_marked(written: dict[str, str])
     assert {"script", "link", "iframe"}.isdisjoint({tag for tag, _ in page.elements})
 
 
+def test_pairs_of_maps_are_shown_and_explained(tmp_path: Path) -> None:
+    run = content(("S1", "S2"))
+    rows = [
+        {
+            "quantity": "unique R2",
+            "subject": subject,
+            "model": "Speech",
+            "other": other,
+            "r": r,
+            "p_spin": p,
+            "p_spin_fdr": p,
+            "z": 3.0,
+            "n_spins": 999,
+            "n_vertices": 18000,
+            "difference": 0.0123,
+            "low": low,
+            "high": None if low is None else 0.02,
+            "note": "",
+        }
+        for subject, low in (("S1", None), ("mean over subjects", 0.01))
+        for other, r, p in (("Object", 0.62, 0.002), ("Story", -0.4, 0.004), ("Place", 0.1, 0.7))
+    ]
+    note = "3 vertices have a value in all maps"
+    rows.append({"quantity": "share of r", "subject": "S1", "model": "Speech", "other": "Object", "difference": 0.1,
+                 "n_spins": 0, "n_vertices": 0, "note": note})  # fmt: skip
+    run["tables"]["map_pairs"] = pd.DataFrame(rows)
+    page = Page(report_files([write_run(tmp_path / "run", run)])["report.html"])
+    text = " ".join(page.of("p"))
+    assert "999 rotations" in text
+    assert ("Unique R2, mean over subjects: in the same places lie Speech and Object (r 0.620, difference 0.0123 "
+            "[0.0100 to 0.0200]); in different places lie Speech and Story (r -0.400") in text  # fmt: skip
+    assert "of 1 pair the test says neither (q < .05 over pairs)" in text
+    assert f"Share of r, S1: no pair was tested ({note})." in text
+    assert any("Pairs of maps: spin tests" in caption for caption in page.of("caption"))
+
+
+def test_surfaces_without_a_registered_sphere_are_not_called_absent(tmp_path: Path) -> None:
+    run = content(("S1",))
+    for side in "LR":
+        image = gifti.GiftiImage(darrays=[gifti.GiftiDataArray(np.zeros(600, np.float32), "NIFTI_INTENT_NONE")])
+        run["files"][f"subjects/S1/all/maps/r.{side}.func.gii"] = image
+    text = report_files([write_run(tmp_path / "run", run)])["report.html"]
+    assert "The surfaces of S1 have no registered sphere" in text
+    assert "to a cortical surface was given" not in text
+
+
 def test_captions_say_what_the_maps_hold(written: dict[str, str]) -> None:
     page = Page(written["report.html"])
     r = content(("S1", "S2"))["units"]["S2", "all"]["columns"]["r"]
@@ -95,7 +143,7 @@ def test_tables_hold_the_files_numbers(written: dict[str, str]) -> None:
 
 
 def test_where_there_is_no_way_to_the_cortex_the_page_says_so(written: dict[str, str], tmp_path: Path) -> None:
-    assert "from the voxels of S2 to a cortical surface" in written["report.html"]
+    assert "Slices only: no way from the voxels of S2 to a cortical surface" in written["report.html"]
     run = content(("S1",))
     run["units"]["S1", "all"]["units"] = None
     html = report_files([write_run(tmp_path / "b", run)])["report.html"]

@@ -49,6 +49,13 @@ class Mapper:
     def n_voxels(self) -> int:
         return int((self.to_vertices if self.to_vertices is not None else self.to_pixels).shape[1])
 
+    def take(self, columns: np.ndarray) -> Mapper:
+        """Return the mapper of these voxels, in this order; `columns` are their numbers in this one."""
+        vertices, pixels = (None if m is None else m.tocsc()[:, columns].tocsr()
+                            for m in (self.to_vertices, self.to_pixels))  # fmt: skip
+        rois = {name: inside[columns] for name, inside in self.rois.items()}
+        return Mapper(vertices, pixels, self.mask, self.curvature, rois)
+
     def project(self, values: np.ndarray, *, nearest: bool = False) -> dict[str, np.ndarray]:
         """Return values, shape (n_voxels,), on fsaverage5: ``left`` and ``right`` to (10242,), NaN where none."""
         if self.to_vertices is None:

@@ -1,6 +1,6 @@
 """From native voxels to the cortical sheet.
 
-Two ways: `read_cortex` takes a FreeSurfer subject's white and pial surfaces and the transform to the recording,
+Two ways: `read_cortex` takes FreeSurfer's or fMRIPrep's white and pial surfaces and the transform to the recording,
 `wernicke.data.mapper.read_mapper` the matrices that pycortex made and voxelwise-tutorials distributes. Either has
 ``project``, which gives one value a vertex of fsaverage5, and `write_surface_maps` writes what it gives. Without
 either there are slices only.
@@ -11,24 +11,27 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from wernicke.core.checks import check_file, check_folder
 from wernicke.core.errors import InputError
-from wernicke.core.recording import Voxels
-from wernicke.data.mapper import MIN_SHARE, Mapper
+from wernicke.core.recording import Surface, Voxels
+from wernicke.data.mapper import MIN_SHARE, N_FSAVERAGE5, Mapper
 from wernicke.data.maps import IMAGES, check_columns, hemisphere_image, volume_image
-from wernicke.data.transforms import Geometry, read_transform
+from wernicke.data.surface_files import find_surfaces, is_gifti, read_surface
+from wernicke.data.surface_series import read_gifti
+from wernicke.data.transforms import read_transform
 from wernicke.store.files import PathLike, write_bytes, write_npy
 
 logger = logging.getLogger(__name__)
 
 SIDES = {"left": ("lh", "L", "CIFTI_STRUCTURE_CORTEX_LEFT"), "right": ("rh", "R", "CIFTI_STRUCTURE_CORTEX_RIGHT")}
+# Vertices of one hemisphere of fsaverage5, 6 and 7: each mesh begins with the coarser one's.
+N_FSAVERAGE = {10_242, 40_962, 163_842}
 # Between white matter (1) and pial surface (0), as vol_to_surf counts; the ends would touch other tissue.
 DEPTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
-_TRIANGLES = b"\xff\xff\xfe"
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,15 @@ class Cortex:
         dict
             ``left`` and ``right`` to (n_vertices,), NaN where fewer than a quarter of the samples have a value.
         """
-        native = {side: self._sample(values, side, nearest) for side in self.white}
-        return {side: v[self._nearest(side)] if self.spheres else v for side, v in native.items()}
+        return {side: self._sample(values, side, nearest) for side in self.white}
+
+    @cached_property
+    def _sampled(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """White and pial coordinates where values are wanted: all vertices, or those that fsaverage5 asks for."""
+        if not self.spheres:
+            return {side: (self.white[side], self.pial[side]) for side in self.white}
+        nearest = {side: self._nearest(side) for side in self.white}
+        return {side: (self.white[side][found], self.pial[side][found]) for side, found in nearest.items()}
 
     def _sample(self, values: np.ndarray, side: str, nearest: bool) -> np.ndarray:
         from nilearn.surface import InMemoryMesh, vol_to_surf
@@ -86,8 +96,9 @@ class Cortex:
             raise InputError("E-SHAPE", f"found shape {values.shape}, expected ({self.voxels.n_voxels},)",
                              field="values")  # fmt: skip
         known = np.isfinite(values)
-        meshes = {"surf_mesh": InMemoryMesh(self.pial[side], self.faces[side]),
-                  "inner_mesh": InMemoryMesh(self.white[side], self.faces[side]), "depth": DEPTHS}  # fmt: skip
+        white, pial = self._sampled[side]
+        one = np.array([[0, 1, 2]])  # between two surfaces nilearn asks for points only
+        meshes = {"surf_mesh": InMemoryMesh(pial, one), "inner_mesh": InMemoryMesh(white, one), "depth": DEPTHS}
         inside = volume_image(known.astype(float), self.voxels)
         inside = type(inside)(np.nan_to_num(np.asarray(inside.dataobj)), inside.affine)
         share = np.nan_to_num(vol_to_surf(inside, **meshes))
@@ -145,12 +156,13 @@ def _on_unit_sphere(points: np.ndarray) -> np.ndarray:
 
 
 def read_cortex(folder: PathLike, voxels: Voxels, transform: PathLike | np.ndarray | None = None) -> Cortex:
-    """Read ``{lh,rh}.{white,pial}`` (and ``sphere.reg``) of a FreeSurfer subject, moved to a recording's world.
+    """Read a subject's white and pial surfaces and registered spheres, moved to a recording's world.
 
     Parameters
     ----------
     folder : path-like
-        The subject's folder or its ``surf``.
+        A FreeSurfer subject's folder or its ``surf``, or fMRIPrep's ``sub-01`` or its ``anat``
+        (`wernicke.data.surface_files.find_surfaces`).
     voxels : Voxels
         The recording's grid: a register.dat and an LTA refer to it.
     transform : path-like or array, optional
@@ -164,24 +176,22 @@ def read_cortex(folder: PathLike, voxels: Voxels, transform: PathLike | np.ndarr
         E-REF, E-FMT, E-TRUNC, E-HDR, E-NONFIN, E-META (white and pial do not belong together, a transform between
         other scans, a surface outside the recording).
     """
-    folder = check_folder(folder, "surfaces")
-    folder = folder / "surf" if (folder / "surf").is_dir() else folder
     white, pial, faces, spheres = {}, {}, {}, {}
-    for side, (short, *_) in SIDES.items():
-        coordinates, triangles, geometry = read_surface(folder / f"{short}.white")
-        outer, other, _ = read_surface(folder / f"{short}.pial")
+    for side, files in find_surfaces(folder).items():
+        coordinates, triangles, geometry = read_surface(files.white)
+        outer, other, _ = read_surface(files.pial)
         if coordinates.shape != outer.shape or not np.array_equal(triangles, other):
-            raise InputError("E-META", f"has {len(outer)} vertices and does not belong to {short}.white with "
-                             f"{len(coordinates)}", path=folder / f"{short}.pial")  # fmt: skip
-        move = read_transform(transform, geometry, voxels)
+            raise InputError("E-META", f"has {len(outer)} vertices and does not belong to {files.white.name} with "
+                             f"{len(coordinates)}", path=files.pial)  # fmt: skip
+        move = read_transform(transform, geometry, voxels, in_world=is_gifti(files.white))
         white[side], pial[side], faces[side] = _moved(coordinates, move), _moved(outer, move), triangles
-        if (folder / f"{short}.sphere.reg").is_file():
-            spheres[side] = read_surface(folder / f"{short}.sphere.reg")[0]
+        if files.sphere is not None:
+            spheres[side] = read_surface(files.sphere)[0]
             if len(spheres[side]) != len(coordinates):
-                raise InputError("E-META", f"found {len(spheres[side])} vertices, {short}.white has {len(coordinates)}",
-                                 path=folder / f"{short}.sphere.reg")  # fmt: skip
+                raise InputError("E-META", f"found {len(spheres[side])} vertices, {files.white.name} has "
+                                 f"{len(coordinates)}", path=files.sphere)  # fmt: skip
     cortex = Cortex(white, pial, faces, spheres if len(spheres) == len(SIDES) else {}, voxels)
-    _check_overlap(cortex, folder)
+    _check_overlap(cortex, Path(folder))
     return cortex
 
 
@@ -197,45 +207,6 @@ def _check_overlap(cortex: Cortex, folder: Path) -> None:
         problem = f"{100 * share:.1f} % of the recording's voxels lie on this cortex: another subject or transform"
         raise InputError("E-META", problem, path=folder, field="surfaces")
     logger.info("%s: %.0f %% of %d voxels lie on the cortex", folder, 100 * share, cortex.voxels.n_voxels)
-
-
-def read_surface(path: PathLike) -> tuple[np.ndarray, np.ndarray, Geometry | None]:
-    """Read a FreeSurfer triangle file: coordinates (mm, as stored), triangles, and the scan it was made from.
-
-    Raises
-    ------
-    InputError
-        E-REF, E-FMT (another format), E-TRUNC, E-SIZE, E-HDR (triangles of vertices that are not there), E-NONFIN.
-    """
-    import warnings
-
-    from nibabel.freesurfer import read_geometry
-
-    path = check_file(path)
-    content = path.read_bytes()[: 2**12]
-    if content[:3] != _TRIANGLES:
-        raise InputError("E-FMT", "not a FreeSurfer triangle surface", path=path,
-                         hint="expected such as surf/lh.white")  # fmt: skip
-    start = content.find(b"\n\n") + 2
-    if start < 2 or len(content) < start + 8:
-        raise InputError("E-TRUNC", "the header ends early", path=path)
-    n_vertices, n_faces = np.frombuffer(content, ">i4", 2, start)
-    if n_vertices < 3 or n_faces < 1:
-        raise InputError("E-HDR", f"declares {n_vertices} vertices and {n_faces} triangles", path=path)
-    if start + 8 + 12 * (int(n_vertices) + int(n_faces)) > path.stat().st_size:
-        raise InputError("E-TRUNC", f"declares {n_vertices} vertices and {n_faces} triangles, has "
-                         f"{path.stat().st_size} bytes", path=path)  # fmt: skip
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on a file without volume information
-            points, faces, told = read_geometry(str(path), read_metadata=True)
-    except (ValueError, OSError, IndexError, KeyError, TypeError) as error:
-        raise InputError("E-HDR", f"nibabel cannot read it ({error})", path=path) from None
-    if not np.isfinite(points).all():
-        raise InputError("E-NONFIN", "coordinates that are not finite", path=path)
-    if faces.min() < 0 or faces.max() >= len(points):
-        raise InputError("E-HDR", f"a triangle names vertex {faces.max()} of {len(points)}", path=path)
-    return points.astype(float), faces.astype(int), Geometry.of_surface(told, path)
 
 
 def write_surface_maps(folder: PathLike, columns: Mapping[str, np.ndarray], sheet: Cortex | Mapper) -> list[Path]:
@@ -272,3 +243,31 @@ def write_surface_maps(folder: PathLike, columns: Mapping[str, np.ndarray], shee
             written.append(Path(folder) / IMAGES / f"{name}.flatmap.npy")
             write_npy(written[-1], sheet.flat_image(numbers, nearest=nearest).astype(np.float32))
     return written
+
+
+def read_surface_map(folder: PathLike, column: str, units: Voxels | Surface | None = None) -> np.ndarray | None:
+    """Return a column of a folder that `write_maps` or `write_surface_maps` wrote, as it lies on fsaverage5.
+
+    Parameters
+    ----------
+    folder : path-like
+    column : str
+    units : Voxels, Surface or None
+        As `wernicke.data.maps.read_maps` returns them: a surface other than fsaverage's is not taken for it.
+
+    Returns
+    -------
+    array, shape (20484,), or None
+        Left, then right hemisphere; NaN where there is no value. fsaverage6 and fsaverage begin with fsaverage5's
+        vertices. None where neither hemisphere is there, or on another mesh.
+    """
+    if isinstance(units, Surface) and not units.mesh.startswith("fsaverage"):
+        return None
+    sides = []
+    for _, letter, _ in SIDES.values():
+        path = Path(folder) / IMAGES / f"{column}.{letter}.func.gii"
+        sides.append(read_gifti(path)[0][0].astype(float) if path.is_file() else None)
+    sizes = {len(side) for side in sides if side is not None}
+    if not sizes or not sizes <= N_FSAVERAGE:
+        return None
+    return np.concatenate([np.full(N_FSAVERAGE5, np.nan) if side is None else side[:N_FSAVERAGE5] for side in sides])

@@ -72,7 +72,26 @@ class Geometry:
         return cls(shape, affine)
 
 
-def read_transform(given: PathLike | np.ndarray | None, scan: Geometry | None, voxels: Voxels) -> np.ndarray:
+def is_register_dat(path: PathLike) -> bool:
+    """Whether a file looks like tkregister's: it alone refers to a recording's grid, wherever that lies in a world."""
+    lines = _lines(check_file(path, "transform"))
+    is_lta = any(line.startswith("nxforms") for line in lines)
+    return not is_lta and len(_rows(lines)) == 4 and len(_numbers(lines[0])) != 4
+
+
+def _lines(path: Path) -> list[str]:
+    if path.stat().st_size > MAX_BYTES:
+        raise InputError("E-SIZE", f"found {path.stat().st_size} bytes, a transform has some hundred", path=path)
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except UnicodeDecodeError:
+        raise InputError("E-FMT", "not text", path=path, hint="expected register.dat, LTA or 4 x 4 numbers") from None
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def read_transform(
+    given: PathLike | np.ndarray | None, scan: Geometry | None, voxels: Voxels, *, in_world: bool = False
+) -> np.ndarray:
     """Return the matrix from a surface's stored coordinates to a recording's world, shape (4, 4), mm.
 
     Parameters
@@ -83,32 +102,32 @@ def read_transform(given: PathLike | np.ndarray | None, scan: Geometry | None, v
         The anatomical scan by the surface's own volume information.
     voxels : Voxels
         The recording.
+    in_world : bool
+        The surface's coordinates are in its scan's world already, as fMRIPrep's are.
 
     Raises
     ------
     InputError
-        E-REF, E-FMT, E-HDR (singular), E-META (the LTA is between other scans; the surface does not know its scan).
+        E-REF, E-FMT, E-HDR (singular), E-META (the LTA is between other scans; the surface does not know its scan; a
+        register.dat for a surface in a world).
     """
     recording = Geometry.of_voxels(voxels)
     path = None if given is None or isinstance(given, np.ndarray) else check_file(given, "transform")
     if path is None:
         matrix = np.eye(4) if given is None else _checked(np.asarray(given, dtype=float), None)
-        return matrix @ _to_world(scan, None)
-    if path.stat().st_size > MAX_BYTES:
-        raise InputError("E-SIZE", f"found {path.stat().st_size} bytes, a transform has some hundred", path=path)
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except UnicodeDecodeError:
-        raise InputError("E-FMT", "not text", path=path, hint="expected register.dat, LTA or 4 x 4 numbers") from None
-    lines = [line for line in lines if line and not line.startswith("#")]
+        return matrix if in_world else matrix @ _to_world(scan, None)
+    lines = _lines(path)
     if any(line.startswith("nxforms") for line in lines):
-        return _from_lta(lines, scan, recording, path)
+        return _from_lta(lines, scan, recording, path, in_world)
     rows = _rows(lines)
     if len(rows) != 4:
         raise InputError("E-FMT", f"found {len(rows)} rows of four numbers, expected 4", path=path)
     matrix = _checked(np.array(rows), path)
     if len(_numbers(lines[0])) == 4:
-        return matrix @ _to_world(scan, path)
+        return matrix if in_world else matrix @ _to_world(scan, path)
+    if in_world:
+        raise InputError("E-META", "a register.dat moves tkregister coordinates, these surfaces are in a world",
+                         path=path, field="transform", hint="give FreeSurfer's surfaces, or an LTA")  # fmt: skip
     # register.dat: names the subject, then two sizes and an intensity; from the scan's to the recording's tkr.
     return recording.affine @ np.linalg.inv(recording.to_tkr) @ matrix
 
@@ -142,7 +161,7 @@ def _to_world(scan: Geometry | None, path: Path | None) -> np.ndarray:
     return scan.affine @ np.linalg.inv(scan.to_tkr)
 
 
-def _from_lta(lines: list[str], scan: Geometry | None, recording: Geometry, path: Path) -> np.ndarray:
+def _from_lta(lines: list[str], scan: Geometry | None, recording: Geometry, path: Path, in_world: bool) -> np.ndarray:
     def refuse(code: str, problem: str, hint: str | None = None) -> NoReturn:
         raise InputError(code, problem, path=path, field="transform", hint=hint)
 
@@ -164,7 +183,8 @@ def _from_lta(lines: list[str], scan: Geometry | None, recording: Geometry, path
     anatomy = source if forward else target
     if scan is not None and not scan.like(anatomy):
         refuse("E-META", f"its anatomical scan has the grid {anatomy.shape} elsewhere than the surface's {scan.shape}")
-    return (matrix if forward else np.linalg.inv(matrix)) @ _to_world(anatomy, path)
+    move = matrix if forward else np.linalg.inv(matrix)
+    return move if in_world else move @ _to_world(anatomy, path)
 
 
 def _lta_geometry(text: str, path: Path) -> Geometry:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from wernicke.core.checks import check_option, check_range
 from wernicke.core.errors import InputError
+from wernicke.data.sheets import SheetFiles
 
 if TYPE_CHECKING:
     import numpy as np
@@ -148,6 +149,14 @@ class Drama2brainData:
         default the fsROI.mat beside a subject's vset_099.mat, where there is one.
     roi_names : path, optional
         The atlas's table of numbers and names.
+    surfaces : str, optional
+        Maps on fsaverage5 too: the folder that holds subjects' folders (FreeSurfer's SUBJECTS_DIR, fMRIPrep's
+        derivatives), or with `{subject}` in it a subject's own.
+    transform : str, optional
+        With `{subject}`: from the anatomy to the recording, as register.dat, LTA or 4 x 4 numbers. All but a
+        register.dat need `reference`.
+    mapper : str, optional
+        With `{subject}`: pycortex's matrices (voxelwise-tutorials' HDF5) in place of `surfaces`.
     standardise : {"zscore", "centre", "none"}
         What is done to each voxel's responses within each run (corrected only; theirs enter as they are).
     trim_s : float
@@ -162,6 +171,9 @@ class Drama2brainData:
     reference: Path | None = None
     rois: str | None = None
     roi_names: Path | None = None
+    surfaces: str | None = None
+    transform: str | None = None
+    mapper: str | None = None
     standardise: Literal["zscore", "centre", "none"] = "zscore"
     trim_s: float = 10.0
     gap_s: float = 10.0
@@ -169,6 +181,12 @@ class Drama2brainData:
     def __post_init__(self) -> None:
         check_range(self.trim_s, "data.trim_s", low=0)
         check_range(self.gap_s, "data.gap_s", low=0)
+        _ = self.sheet  # refuses keys that do not go together
+
+    @property
+    def sheet(self) -> SheetFiles:
+        """Each subject's way to the cortical sheet."""
+        return SheetFiles(self.surfaces, self.transform, self.mapper)
 
     def need_root(self) -> Path:
         """The root, which has no default."""

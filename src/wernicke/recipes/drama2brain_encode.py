@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +20,8 @@ from wernicke.core.errors import InputError, RunInUseError
 from wernicke.recipes.drama2brain_bands import Band, Drama2brainData, Model, Subject, list_models, same_for_all
 
 if TYPE_CHECKING:
+    from wernicke.data.mapper import Mapper
+    from wernicke.data.surfaces import Cortex
     from wernicke.store.run import RunFolder
     from wernicke.store.units import Unit
 
@@ -28,10 +30,13 @@ log = logging.getLogger(__name__)
 # A finished unit is not taken for the result of code that has since changed.
 LAYERS = ("core", "data", "stats", "ridge", "features", "encoding", "scoring")
 PARTS = (
-    "bands", "design", "responses", "corrected", "scoring", "faithful", "published", "encode", "encode_results",
-    "encode_tables", "weights",
+    "bands", "design", "responses", "corrected", "scoring", "faithful", "published", "places", "encode",
+    "encode_results", "encode_tables", "weights",
 )  # fmt: skip
-CODE = (*(f"wernicke.{layer}" for layer in LAYERS), *(f"wernicke.recipes.drama2brain_{part}" for part in PARTS))
+CODE = (
+    *(f"wernicke.{layer}" for layer in LAYERS), *(f"wernicke.recipes.drama2brain_{part}" for part in PARTS),
+    "wernicke.recipes.map_pairs",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -185,11 +190,13 @@ def encode(config: Config, run: Path, command: Sequence[str] = (), part: str | N
         When another process works on the same share.
     """
     from wernicke.recipes import drama2brain_encode_results as results
+    from wernicke.recipes.drama2brain_places import read_sheets
     from wernicke.store.run import RunFolder
     from wernicke.store.units import Share, unfinished
 
     share = Share.parse(part or "1/1") if part != "merge" else None
     subjects = find_subjects(config)
+    sheets = read_sheets(config.data, subjects) if share is not None else {}
     models = list_models(config.bands, config.reg_type, config.data)
     work = [(model, subject) for model in models for subject in subjects]
     folder = RunFolder.create(run, step="encode", command=command, config=settings(config), seed=config.seed)
@@ -199,7 +206,8 @@ def encode(config: Config, run: Path, command: Sequence[str] = (), part: str | N
             mine = share.of(work)
             load = functools.cache(functools.partial(load_subject, config))
             for model in models:
-                fit_model(config, folder, model, [subject for other, subject in mine if other is model], load)
+                todo = [subject for other, subject in mine if other is model]
+                fit_model(config, folder, model, todo, load, sheets)
     units = [results.unit_of(folder, subject, model) for model, subject in work]
     missing = unfinished(units)
     if not missing:
@@ -255,6 +263,7 @@ def fit_model(
     model: Model,
     subjects: Sequence[str],
     load: Callable[[str], Subject],
+    sheets: Mapping[str, Cortex | Mapper],
 ) -> None:
     """One model of several subjects: features are read, reduced and decomposed once for all who need it."""
     from wernicke.recipes import drama2brain_corrected, drama2brain_faithful
@@ -271,7 +280,8 @@ def fit_model(
     units: dict[str, Unit] = {}
     for name in subjects:
         subject = load(name)
-        units[name] = results.unit_of(folder, name, model, {**known, "responses": subject.fingerprint})
+        surfaces = {f"surfaces {path.name}": fingerprint(path) for path in config.data.sheet.files(name)}
+        units[name] = results.unit_of(folder, name, model, {**known, **surfaces, "responses": subject.fingerprint})
         if units[name].is_whole():
             log.info("already done: %s", units[name].folder)
         else:
@@ -281,7 +291,7 @@ def fit_model(
     fitter = drama2brain_faithful if config.mode == "faithful" else drama2brain_corrected
     for name, fitted in fitter.fit(config, folder.folder, model, features, todo):
         with units[name].building() as unit:
-            results.write_unit(unit, config, model, todo[name].recording, fitted)
+            results.write_unit(unit, config, model, todo[name].recording, fitted, sheets.get(name))
 
 
 def merge(config: Config, folder: RunFolder, models: Sequence[Model], subjects: Sequence[str], asked: bool) -> None:

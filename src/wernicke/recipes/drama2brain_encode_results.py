@@ -7,23 +7,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from wernicke.core.errors import InputError
-from wernicke.core.recording import Recording, Voxels
+from wernicke.core.recording import Recording
 from wernicke.core.split import Split
-from wernicke.data.drama2brain import load_tvoxels
-from wernicke.data.drama2brain_folders import find_folders
 from wernicke.data.drama2brain_tables import OVERLAP_S, RUNS, SIMULATED_SOURCE, SOURCE, TR_S
+from wernicke.data.mapper import Mapper
 from wernicke.data.maps import write_maps
-from wernicke.data.rois import name_units, read_atlas, read_fsroi
+from wernicke.data.sheets import describe_sheet
+from wernicke.data.surfaces import Cortex, write_surface_maps
 from wernicke.recipes import drama2brain_encode_tables as tables
 from wernicke.recipes import drama2brain_weights as weights
-from wernicke.recipes.drama2brain_bands import CEILING_REASON, Band, Drama2brainData, Fitted, Model
+from wernicke.recipes.drama2brain_bands import CEILING_REASON, Band, Fitted, Model
 from wernicke.recipes.drama2brain_design import choose_rows
+from wernicke.recipes.drama2brain_places import GRID, place_voxels, read_regions
 from wernicke.recipes.drama2brain_published import write_published
+from wernicke.recipes.map_pairs import pair_table, read_columns
 from wernicke.scoring.encoding_card import encoding_card
 from wernicke.store.files import write_json, write_npy
 from wernicke.store.fingerprint import fingerprint
@@ -32,9 +32,6 @@ from wernicke.store.units import Unit
 
 if TYPE_CHECKING:
     from wernicke.recipes.drama2brain_encode import Config
-
-#: The recordings' grid, and its voxels' edge.
-GRID, VOXEL_MM = (96, 96, 72), 2.0
 
 MAPS = {
     "r": "Pearson r on scored runs, without nuisance bands", "r2": "R2 on scored runs, without nuisance bands",
@@ -61,8 +58,10 @@ def unit_of(folder: RunFolder, subject: str, model: Model, identity: Mapping[str
     return Unit(folder.path(f"subjects/{subject}/{model.name}"), identity or {})
 
 
-def write_unit(unit: Path, config: Config, model: Model, recording: Recording, fitted: Fitted) -> None:
-    """Maps in every format, facts, and what was asked for beside them."""
+def write_unit(
+    unit: Path, config: Config, model: Model, recording: Recording, fitted: Fitted, sheet: Cortex | Mapper | None
+) -> None:
+    """Maps in every format, on the surface too where there is a `sheet`, facts, and what was asked for beside them."""
     n_voxels = recording.values.shape[1]
     order, voxels, space = place_voxels(config.data, recording.subject, n_voxels)
     columns: dict[str, np.ndarray] = {"column": order}
@@ -75,6 +74,8 @@ def write_unit(unit: Path, config: Config, model: Model, recording: Recording, f
         for name, projection in fitted.projections.items():
             projection.save(unit / f"projection_{name}.safetensors")
     write_maps(unit, columns, voxels)
+    if sheet is not None:
+        write_surface_maps(unit, {name: values for name, values in columns.items() if name != "column"}, sheet)
     if config.save_pred:
         for name, values in fitted.predictions.items():
             write_npy(unit / "predictions" / f"valid_{name}.npy", values)
@@ -82,66 +83,9 @@ def write_unit(unit: Path, config: Config, model: Model, recording: Recording, f
             write_npy(unit / "predictions" / "train_nested.npy", fitted.nested_predictions)
     if config.authors_files:
         write_published(unit / "drama2brain", fitted, model.bands, config.data.dataset, config.save_pred)
-    facts = {"subject": recording.subject, "model": model.name, "n_voxels": n_voxels, "space": space, **fitted.facts}
+    facts = {"subject": recording.subject, "model": model.name, "n_voxels": n_voxels, "space": space,
+             "surface": describe_sheet(sheet), **fitted.facts}  # fmt: skip
     write_json(unit / "facts.json", facts)
-
-
-def place_voxels(data: Drama2brainData, subject: str, n_voxels: int) -> tuple[np.ndarray, Voxels | None, str]:
-    """Return the recording's columns in the order of maps, where they lie, and what is known of that in words.
-
-    Raises
-    ------
-    InputError
-        E-SHAPE (another number of voxels, or outside the grid).
-    """
-    found = find_folders(data.need_root(), data.folders).fmri_bbregister
-    path = None if found is None else found / subject / "vset_099.mat"
-    if path is None or not path.exists():
-        return np.arange(n_voxels), None, "unknown: no vset_099.mat"
-    flat = load_tvoxels(data.need_root(), subject, folders=data.folders)
-    shape, affine = GRID, voxel_size_only()
-    space = "native grid; without a reference image its voxel size is all that is known"
-    if data.reference is not None:
-        image: Any = nib.load(data.reference)
-        shape, affine = image.shape[:3], np.asarray(image.affine)
-        space = f"native grid, affine of {data.reference.name}"
-    if len(flat) != n_voxels or flat.max() >= np.prod(shape):
-        raise InputError("E-SHAPE", f"found {len(flat)} voxels up to number {flat.max() + 1}, expected {n_voxels} on a "
-                         f"grid of {' x '.join(map(str, shape))}", path=path, field="tvoxels")  # fmt: skip
-    # MATLAB counts along the first axis first, numpy along the last.
-    numbers = np.ravel_multi_index(np.unravel_index(flat, shape, order="F"), shape)
-    order = np.argsort(numbers)
-    mask = np.zeros(shape, dtype=bool)
-    mask.flat[numbers] = True
-    return order, Voxels(mask, affine), space
-
-
-def read_regions(data: Drama2brainData, subject: str, order: np.ndarray, voxels: Voxels | None) -> np.ndarray | None:
-    """Return the name of each voxel's region in the order of maps, empty where it has none; None without regions.
-
-    Raises
-    ------
-    InputError
-        E-CFG (regions, but no vset_099.mat to place voxels), and what `wernicke.data.rois` raises.
-    """
-    found = find_folders(data.need_root(), data.folders).fmri_bbregister
-    beside = None if found is None else found / subject / "fsROI.mat"
-    if data.rois is None and (beside is None or not beside.exists()):
-        return None
-    path = Path(data.rois.replace("{subject}", subject)) if data.rois is not None else beside
-    if voxels is None or path is None:
-        raise InputError("E-CFG", f"no vset_099.mat says where {subject}'s voxels lie", path=path, field="data.rois")
-    if path.suffix == ".mat":
-        rois = read_fsroi(path, load_tvoxels(data.need_root(), subject, folders=data.folders))
-        return name_units(rois)[order]
-    return name_units(read_atlas(path, voxels, data.roi_names))
-
-
-def voxel_size_only() -> np.ndarray:
-    """An affine that knows the voxel's size and puts the grid's middle at the origin."""
-    affine = np.diag([VOXEL_MM, VOXEL_MM, VOXEL_MM, 1.0])
-    affine[:3, 3] = [-VOXEL_MM * (n - 1) / 2 for n in GRID]
-    return affine
 
 
 def write_run(folder: RunFolder, config: Config, models: Sequence[Model], subjects: Sequence[str]) -> None:
@@ -155,6 +99,9 @@ def write_run(folder: RunFolder, config: Config, models: Sequence[Model], subjec
     scores = tables.read_scores(folder, config, models, subjects)
     made = tables.make_tables(scores, config, models, units)
     made |= weights.weight_tables(folder, config, models, subjects, scores)
+    pairs = compare_maps(folder, config, models, subjects, made["models"])
+    if pairs is not None:
+        made["map_pairs"] = pairs
     for name, table in made.items():
         table.insert(0, "data", "SIMULATED" if simulated else "recorded")
         folder.write_text(f"tables/{name}.csv", table.to_csv(index=False))
@@ -162,6 +109,30 @@ def write_run(folder: RunFolder, config: Config, models: Sequence[Model], subjec
     facts = describe(config, models, subjects, units, made, simulated)
     folder.write_json("facts.json", facts)
     folder.write_json("card.json", encoding_card(facts["card"]).to_json())
+
+
+def compare_maps(
+    folder: RunFolder, config: Config, models: Sequence[Model], subjects: Sequence[str], table: pd.DataFrame
+) -> pd.DataFrame | None:
+    """Pairs of bands' maps on fsaverage5 by spin test; in mono of r, each at the layer that training rows chose."""
+    quantities: dict[str, dict[str, dict[str, np.ndarray]]] = {}
+    for subject in subjects:
+        own = folder.path(f"subjects/{subject}")
+        if config.reg_type == "multi":
+            unit, names = own / models[0].name, models[0].language
+            unique = f"unique {'r' if config.mode == 'faithful' else 'R2'}"
+            for quantity, prefix in ((unique, "unique"), ("share of r", "share")):
+                maps = read_columns(unit, {name: f"{prefix}_{name}" for name in names})
+                quantities.setdefault(quantity, {})[subject] = maps
+        else:
+            score = next(name for name in ("mean_cv_r", "mean_cv_r2") if name in table)
+            rows = table[table["subject"] == subject]
+            best = rows.loc[rows.groupby("band", sort=False)[score].idxmax()]
+            found: dict[str, np.ndarray] = {}
+            for band, model in zip(best["band"], best["model"], strict=True):
+                found |= read_columns(own / model, {str(band): "r"})
+            quantities.setdefault("r", {})[subject] = found
+    return pair_table(quantities, n_permutations=config.n_permutations, seed=config.seed)
 
 
 def split_of(dataset: str) -> Split:
@@ -202,6 +173,7 @@ def describe(
             "n_runs": len(RUNS),
             "n_voxels": {subject: units[subject, models[0].name]["n_voxels"] for subject in subjects},
             "space": {subject: units[subject, models[0].name]["space"] for subject in subjects},
+            "surface": {subject: units[subject, models[0].name]["surface"] for subject in subjects},
             "grid": list(GRID),
             "standardise": config.data.standardise if config.mode == "corrected" else "none",
             "n_train": len(rows.train) if config.mode == "corrected" else None,

@@ -69,6 +69,11 @@ class SubjectMaps:
         box = np.prod(np.ptp(where, axis=0) + 1.0)
         return "slices" if len(where) > SCATTERED * box else "points"
 
+    @property
+    def on_own_mesh(self) -> bool:
+        """There are maps on a surface, but not on fsaverage5."""
+        return f"{self.prefix}/{IMAGES}/r.L.func.gii" in self.run.files and self.kind != "cortex"
+
     def _gifti(self, column: str, side: str) -> np.ndarray:
         values, _ = read_gifti(self.run.path(f"{self.prefix}/{IMAGES}/{column}.{side}.func.gii"))
         return values[0]

@@ -16,6 +16,7 @@ import pandas as pd
 from wernicke.core.errors import InputError
 from wernicke.data.maps import TABLE
 from wernicke.report.claims import component_sentences, unique_sentences
+from wernicke.report.map_pairs import pair_sentences, rows_shown
 from wernicke.report.provenance import card_summary, card_warnings, provenance, split_summary
 from wernicke.report.references import Citer
 from wernicke.report.runs import FinishedRun
@@ -31,7 +32,7 @@ CONTENTS = (
     ("layers", "Layers"), ("regions", "Regions"), ("group", "Across subjects"), ("card", "Credibility card"),
     ("cannot", "What this data cannot tell"), ("provenance", "Provenance"),
 )  # fmt: skip
-TABLES = ("models", "layers", "roi_profiles", "unique_profiles", "group", "weight_pca")
+TABLES = ("models", "layers", "roi_profiles", "unique_profiles", "group", "weight_pca", "map_pairs")
 WHOLE_BRAIN = "whole brain"
 MAX_ROWS, MAX_COMPONENTS = 60, 5
 FAITHFUL = (
@@ -83,6 +84,8 @@ def summarise(run: FinishedRun) -> dict[str, Any]:
         "unique_sentences": unique_sentences(facts, tables["group"], tables["unique_profiles"]),
         "components": component_table(tables["weight_pca"]),
         "component_sentences": component_sentences(tables["weight_pca"]),
+        "pairs": pair_table(tables["map_pairs"]),
+        "pair_sentences": pair_sentences(tables["map_pairs"]),
         "cannot_tell": facts["cannot_tell"],
         "provenance": provenance(run),
         "methods": methods(facts, run.manifest, card, tables["group"], cite),
@@ -161,7 +164,9 @@ def data_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("Voxel size", size_mm(data["voxel_size_mm"])))
     space = data.get("space", {})
     spaces = set(space.values()) if isinstance(space, Mapping) else {space}
-    return rows + ([("Space", "; ".join(sorted(map(str, spaces))))] if spaces - {None, ""} else [])
+    rows += [("Space", "; ".join(sorted(map(str, spaces))))] if spaces - {None, ""} else []
+    surfaces = set(data.get("surface", {}).values()) - {None}
+    return rows + ([("Maps on the surface", "; ".join(sorted(surfaces)))] if surfaces else [])
 
 
 def by_subject(value: Any) -> str:
@@ -254,6 +259,14 @@ def component_table(table: pd.DataFrame | None) -> dict[str, Any] | None:
     names = [name for name in wanted if name in shown.columns and shown[name].notna().any()]
     return {"columns": [wanted[name] for name in names], "rows": cells(shown[names].head(MAX_ROWS)),
             "more": len(table) - min(len(shown), MAX_ROWS)}  # fmt: skip
+
+
+def pair_table(table: pd.DataFrame | None) -> dict[str, Any] | None:
+    """Pairs of maps on the surface."""
+    if table is None or table.empty:
+        return None
+    shown = rows_shown(table)
+    return {"columns": list(shown.columns), "rows": cells(shown.head(MAX_ROWS)), "more": max(0, len(table) - MAX_ROWS)}
 
 
 def cells(table: pd.DataFrame) -> list[list[tuple[str, bool]]]:

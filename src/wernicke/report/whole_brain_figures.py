@@ -100,10 +100,15 @@ def _chosen(own: dict[str, SubjectMaps]) -> str:
 def _describe(drawn: Drawn, kinds: set[str]) -> None:
     said = [_WHERE[kind] for kind in _WHERE if kind in kinds]
     drawn.note = f"Maps {listed(said)}." if said else ""
-    if kinds & {"slices", "points"}:
-        sliced = [subject for subject, maps in drawn.maps.items() if maps.kind in ("slices", "points")]
-        drawn.caveats.append(f"No way from the voxels of {listed(sliced)} to a cortical surface was given (FreeSurfer "
-                             "surfaces and a transform, or a pycortex mapper), so there is no surface.")  # fmt: skip
+    sliced = {subject: maps for subject, maps in drawn.maps.items() if maps.kind in ("slices", "points")}
+    own = [subject for subject, maps in sliced.items() if maps.on_own_mesh]
+    if own:
+        drawn.caveats.append(f"The surfaces of {listed(own)} have no registered sphere: maps on the subject's own "
+                             "mesh are in the run folder, here are slices only.")  # fmt: skip
+    elif sliced:
+        drawn.caveats.append(f"Slices only: no way from the voxels of {listed(list(sliced))} to a cortical surface was "
+                             "given (surfaces with a transform, or a pycortex mapper), so there is no "
+                             "surface.")  # fmt: skip
     if "none" in kinds:
         without = [subject for subject, maps in drawn.maps.items() if maps.kind == "none"]
         drawn.caveats.append(f"Where the voxels of {listed(without)} lie, or on which mesh, is not known, so there is "

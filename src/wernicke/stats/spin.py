@@ -22,7 +22,7 @@ from wernicke.core.seeds import derive_rng
 #: Vertices of one hemisphere. The coarser meshes are the first vertices of fsaverage5.
 N_VERTICES = {"fsaverage5": 10242, "fsaverage4": 2562, "fsaverage3": 642}
 #: A map needs this share of a rotation's vertices to be compared at all.
-_SMALLEST_OVERLAP = 0.1
+SMALLEST_OVERLAP = 0.1
 
 Sphere = tuple[np.ndarray, np.ndarray]
 Alternative = Literal["two-sided", "greater", "less"]
@@ -96,7 +96,7 @@ def spin_indices(
     rotated place, so values may be used twice or not at all.
     """
     check_range(n_permutations, "n_permutations", low=19)
-    left, right = _sphere(sphere)
+    left, right = as_sphere(sphere)
     from scipy.spatial import cKDTree
     from scipy.spatial.transform import Rotation
 
@@ -150,13 +150,13 @@ def spin_test(
     """
     check_option(statistic, ("pearson", "spearman"), "statistic")
     check_option(alternative, ("two-sided", "greater", "less"), "alternative")
-    sphere = _sphere(sphere)
-    a, b = _map(a, "a", sphere), _map(b, "b", sphere)
+    sphere = as_sphere(sphere)
+    a, b = as_map(a, "a", sphere), as_map(b, "b", sphere)
     both = int((np.isfinite(a) & np.isfinite(b)).sum())
     if both < 10:
         raise InputError("E-SIZE", f"{both} vertices have a value in both maps, expected at least 10", field="b")
     observed = _correlate(a, b, statistic)
-    null = np.array([_correlate(a[i], b, statistic, _SMALLEST_OVERLAP * both)
+    null = np.array([_correlate(a[i], b, statistic, SMALLEST_OVERLAP * both)
                      for i in spin_indices(sphere, n_permutations=n_permutations, seed=seed)])  # fmt: skip
     null = null[np.isfinite(null)]
     if len(null) < n_permutations / 2:
@@ -165,7 +165,7 @@ def spin_test(
                          hint="the maps cover too little of the sphere for a spin test")  # fmt: skip
     z = (observed - null.mean()) / null.std(ddof=1)
     return SpinResult(
-        observed, float(_p(null[:, None], np.array([observed]), alternative)[0]), float(z), null, both, len(null),
+        observed, float(p_values(null[:, None], np.array([observed]), alternative)[0]), float(z), null, both, len(null),
         statistic, alternative, 1 / (1 + len(null)),
     )  # fmt: skip
 
@@ -200,8 +200,8 @@ def spin_regions(
         In order of the sorted names.
     """
     check_option(alternative, ("two-sided", "greater", "less"), "alternative")
-    sphere = _sphere(sphere)
-    values = _map(values, "values", sphere)
+    sphere = as_sphere(sphere)
+    values = as_map(values, "values", sphere)
     labels = check_labels(regions, "regions", len(values))
     names, number = np.unique(labels, return_inverse=True)
     keep = names != none
@@ -226,13 +226,13 @@ def spin_regions(
     reached = (extreme[:, None] >= wanted - 1e-12).sum(axis=0)
     missing = np.isnan(observed)
     return RegionSpins(
-        tuple(names[keep].tolist()), observed, np.where(missing, np.nan, _p(null, observed, alternative)),
+        tuple(names[keep].tolist()), observed, np.where(missing, np.nan, p_values(null, observed, alternative)),
         np.where(missing, np.nan, (1 + reached) / (1 + len(null))),
         np.bincount(number[np.isfinite(values)], minlength=len(names))[keep], len(null), alternative,
     )  # fmt: skip
 
 
-def _p(null: np.ndarray, observed: np.ndarray, alternative: str) -> np.ndarray:
+def p_values(null: np.ndarray, observed: np.ndarray, alternative: str) -> np.ndarray:
     """p of each column from (n_permutations, n) and (n,); two-sided is twice the smaller side; NaN rotations left out.
 
     Sides, not absolute values: with regions and a medial wall the null need not be symmetric about 0.
@@ -260,7 +260,8 @@ def _correlate(a: np.ndarray, b: np.ndarray, statistic: str, fewest: float = 3) 
     return float(x @ y / spread) if spread > 0 else np.nan
 
 
-def _map(values: Any, field: str, sphere: Sphere) -> np.ndarray:
+def as_map(values: Any, field: str, sphere: Sphere) -> np.ndarray:
+    """Return one value a vertex as float64; raises E-FMT, E-SHAPE, E-NONFIN (infinite), E-CONST."""
     array = np.asarray(values)
     n = len(sphere[0]) + len(sphere[1])
     if array.dtype.kind not in "fiu":
@@ -277,7 +278,8 @@ def _map(values: Any, field: str, sphere: Sphere) -> np.ndarray:
     return array
 
 
-def _sphere(sphere: Sphere | str) -> Sphere:
+def as_sphere(sphere: Sphere | str) -> Sphere:
+    """Return both unit spheres of a mesh's name or of coordinates; raises E-CFG, E-SHAPE, E-META."""
     if isinstance(sphere, str):
         return load_sphere(sphere)
     left, right = sphere
