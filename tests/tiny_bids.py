@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 from nibabel import cifti2
-from nibabel.gifti import GiftiDataArray, GiftiImage
+from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiLabel
 
 SHAPE = (4, 5, 3)
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 2, 0, -20], [0, 0, 2.5, 5], [0, 0, 0, 1]])
@@ -37,6 +38,17 @@ def write_gifti(path: Path, data: np.ndarray) -> None:
     """One array a time point, as fMRIPrep writes; data (n_samples, n_vertices)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(GiftiImage(darrays=[GiftiDataArray(row, intent="NIFTI_INTENT_TIME_SERIES") for row in data]), path)
+
+
+def write_label_gifti(path: Path, numbers: np.ndarray, names: Sequence[str]) -> None:
+    """An atlas of one hemisphere, numbers from 0 for the first name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = GiftiImage(darrays=[GiftiDataArray((numbers + 1).astype(np.int32), intent="NIFTI_INTENT_LABEL")])
+    for number, name in enumerate(["???", *names]):
+        label = GiftiLabel(number, 1, 1, 1, 1)
+        label.label = name
+        image.labeltable.labels.append(label)
+    nib.save(image, path)
 
 
 def cifti_axis(left: np.ndarray, right: np.ndarray, voxels: np.ndarray, n_vertices: int = 12) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -15,12 +17,14 @@ import tiny_bids as tiny
 from haxby_bids import SPACE, make_haxby
 from wernicke import cli
 from wernicke.core.errors import InputError
+from wernicke.core.recording import Surface
 from wernicke.data.bids import load_bids
 from wernicke.data.confounds import MOTION, Preprocess
-from wernicke.recipes import bids_encode
+from wernicke.recipes import bids_encode, bids_fit
 from wernicke.recipes.bids_bands import find_delays, make_bands
-from wernicke.recipes.bids_source import events_of
+from wernicke.recipes.bids_source import BidsSource, events_of
 from wernicke.recipes.config import build, load_config
+from wernicke.recipes.drama2brain_corrected import draw_balances
 
 NUISANCE = ["on_off", "position", "head_motion", "untrained_twin"]
 QUICK = {"n_iter": 1, "alphas": [1.0, 10.0, 100.0], "n_permutations": 99, "tail": "counted", "layer": 1}
@@ -119,6 +123,7 @@ def test_a_second_call_computes_nothing_and_the_report_shows_it(haxby: tuple[Pat
 # Simulated surfaces with a planted map -------------------------------------------------------------------------------
 
 N_RUNS, N_TR, TR_S, N_VERTICES, N_PLANTED = 4, 90, 2.0, 24, 8
+REGIONS = ("planted", "near", "far")
 WORDS = ("the", "cat", "saw", "a", "house", "and", "every", "shoe", "in", "that", "quiet", "street", "while", "one")
 
 
@@ -148,10 +153,12 @@ def planted(tiny_llm: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     tiny.write_json(root / "simulated.json", {})
     noise = rng.standard_normal((N_RUNS * N_TR, 2 * N_VERTICES))
     write_series(root, noise)
+    tiny.write_label_gifti(folder / "atlas/sub-01_hemi-L.label.gii", np.arange(N_VERTICES) // N_PLANTED, REGIONS)
     path = write_config(
-        folder / "c.yaml", data={"root": str(root)}, llm=str(tiny_llm), nuisance=["word_rate", "position"],
+        folder / "c.yaml", data={"root": str(root), "rois": f"{folder}/atlas/sub-{{subject}}_hemi-?.label.gii"},
+        llm=str(tiny_llm), layer="all", nuisance=["word_rate", "position"], n_permutations=199,
         preprocess={"confounds": ["motion"], "motion": "basic", "trim_start_s": 8.0}, text={"context_s": 6.0},
-        alphas=[0.1, 1.0, 10.0, 100.0], n_permutations=199,
+        alphas=[0.1, 1.0, 10.0, 100.0],
     )  # fmt: skip
     config = config_of(path)
     recording = load_bids(root).recordings["01"]
@@ -189,6 +196,43 @@ def test_trimmed_rows_are_in_no_fit_and_surfaces_get_maps(planted: tuple[Path, P
     assert len(nib.load(left).darrays[0].data) == N_VERTICES
     table = pd.read_csv(run / "tables" / "models.csv")
     assert table["data"].tolist() == ["SIMULATED"]
+    assert not list((run / ".work").glob("01*"))  # what was kept to go on with
+
+
+@pytest.mark.slow
+def test_training_runs_choose_the_planted_layer(planted: tuple[Path, Path]) -> None:
+    _, run = planted
+    facts = json.loads((run / "facts.json").read_text())
+    assert facts["features"]["layer_by_fold"] == {"01": [1] * N_RUNS}
+    assert facts["split"]["poison_audit"].keys() >= {"layer", "weights"}
+    assert not any(facts["split"]["poison_audit"].values())
+    layers = pd.read_csv(run / "tables" / "layers.csv")
+    assert layers["layer"].tolist() == [0, 1, 2]
+    assert layers["n_folds"].tolist() == [0, N_RUNS, 0]
+    assert layers["best"].tolist() == [False, True, False]
+    table = columns(run)
+    assert (table["best_layer"][:N_PLANTED] == 1).mean() >= 0.75
+    assert cli.run(["report", "--run", str(run)]) == 0
+    assert "3 layers" in (run / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_tables_by_region_and_by_what_was_fitted(planted: tuple[Path, Path]) -> None:
+    _, run = planted
+    profiles = pd.read_csv(run / "tables" / "roi_profiles.csv").set_index(["roi", "model"])["mean"]
+    assert set(profiles.index.get_level_values("roi")) == {"whole brain", *(f"lh-{name}" for name in REGIONS)}
+    assert profiles["lh-planted", "language alone"] > 0.3 > 0.1 > abs(profiles["lh-near", "language alone"])
+    won = pd.read_csv(run / "tables" / "winners.csv").set_index(["roi", "winner"])["share"]
+    assert won["lh-planted", "language alone"] == 1.0
+    unique = pd.read_csv(run / "tables" / "unique_profiles.csv").set_index(["roi", "model"])["mean"]
+    assert unique["lh-planted", "language"] > 0.1 > unique["lh-far", "language"]
+    pairs = pd.read_csv(run / "tables" / "group.csv", keep_default_na=False)
+    row = pairs[(pairs["roi"] == "lh-planted") & (pairs["model"] == "all bands") & (pairs["other"] == "nuisance alone")]
+    expected = profiles["lh-planted", "all bands"] - profiles["lh-planted", "nuisance alone"]
+    assert float(row["mean"].iloc[0]) == pytest.approx(expected)
+    table = columns(run)
+    shares = table[[c for c in table if c.startswith("share_")]]
+    np.testing.assert_allclose(shares.sum(axis=1), table["r"], atol=1e-5)  # the product measure divides r
 
 
 @pytest.mark.slow
@@ -197,6 +241,117 @@ def test_other_settings_are_refused_and_nothing_is_touched(planted: tuple[Path, 
     before = (run / "manifest.json").read_bytes()
     assert cli.run(["encode", "--config", str(path), "--layer", "2", "--run", str(run)]) == 2
     assert (run / "manifest.json").read_bytes() == before
+
+
+# One fold against other people's solvers ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fold(planted: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The first left-out run of the planted set at layer 1, with what it was made from."""
+    config = replace(config_of(planted[0]), layer=1, data=replace(config_of(planted[0]).data, rois=None))
+    found = config.data.load(["01"], config.preprocess, None)
+    recording = found.study.recordings["01"]
+    bands = make_bands(config, recording, events_of(found.study.events, "01", config.text))
+    samples = recording.samples.iloc[bands.kept].reset_index(drop=True).assign(stimulus_id=None)
+    responses = bids_fit.Responses(recording.values, bands.kept, samples["run"].to_numpy())
+    split = bids_encode.leave_runs_out(samples)[0]
+    work = tmp_path_factory.mktemp("work")
+    voxels = responses.varying(7)
+    arguments = (replace(config, tile=7), bands, responses, voxels, [split], work)
+    return {"config": config, "bands": bands, "responses": responses, "split": split, "arguments": arguments,
+            "fold": bids_fit.fit_folds(*arguments)[0]}  # fmt: skip
+
+
+def scaled_by_hand(fold: dict[str, Any]) -> list[np.ndarray]:
+    """Columns of each band, delayed and scaled by a few lines of our own."""
+    bands, train = fold["bands"], fold["split"].train_rows
+    made = []
+    for name, by_layer in bands.features.items():
+        values = by_layer.get(1, by_layer.get(None))
+        parts = []
+        for delay in (0,) if name == "position" else bands.delays_tr:
+            shifted = np.zeros(values.shape)
+            for run in np.unique(bands.runs):
+                rows = np.flatnonzero(bands.runs == run)
+                shifted[rows[delay:]] = values[rows[: len(rows) - delay]]
+            parts.append(shifted[bands.kept])
+        columns = np.hstack(parts)
+        columns = columns - columns[train].mean(axis=0)
+        made.append(columns / np.sqrt(columns[train].var(axis=0).sum()))
+    return made
+
+
+def inner_folds(fold: dict[str, Any]) -> list[tuple[np.ndarray, np.ndarray]]:
+    runs = fold["responses"].runs[fold["split"].train_rows]
+    return [(np.flatnonzero(runs != run), np.flatnonzero(runs == run)) for run in dict.fromkeys(runs)]
+
+
+@pytest.mark.slow
+def test_language_alone_is_ridge_of_sklearn(fold: dict[str, Any]) -> None:
+    """Penalties tried one by one by leaving training runs out, by Pearson r; then the run that was left out."""
+    from sklearn.linear_model import Ridge
+
+    split, alphas = fold["split"], fold["config"].alphas
+    X, Y = scaled_by_hand(fold)[0], fold["responses"].values[fold["bands"].kept].astype(float)
+    X_train, Y_train = X[split.train_rows], Y[split.train_rows]
+    scores = np.zeros((len(alphas), Y.shape[1]))
+    for i, alpha in enumerate(alphas):
+        for fit, choose in inner_folds(fold):
+            predicted = Ridge(alpha=alpha).fit(X_train[fit], Y_train[fit]).predict(X_train[choose])
+            scores[i] += [np.corrcoef(a, b)[0, 1] for a, b in zip(predicted.T, Y_train[choose].T, strict=True)]
+    scores /= len(inner_folds(fold))
+    models = fold["fold"].facts["models"]
+    np.testing.assert_allclose(fold["fold"].array("cv_r")[models.index("language")], scores.max(axis=0), atol=1e-4)
+    predicted = np.stack([
+        Ridge(alpha=alphas[best]).fit(X_train, y).predict(X[split.test_rows])
+        for best, y in zip(scores.argmax(axis=0), Y_train.T, strict=True)
+    ], axis=1)  # fmt: skip
+    np.testing.assert_allclose(fold["fold"].array("language"), predicted, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_all_bands_are_himalayas_group_ridge(fold: dict[str, Any]) -> None:
+    from himalaya.ridge import solve_group_ridge_random_search
+    from himalaya.scoring import correlation_score
+
+    split, config = fold["split"], fold["config"]
+    Xs = scaled_by_hand(fold)
+    Y = fold["responses"].values[fold["bands"].kept].astype(float)[split.train_rows]
+    (gammas,) = draw_balances([(0, 1, 2)], config.n_iter, config.seed).values()
+    gammas = np.maximum(gammas, 1e-9)  # himalaya divides by them
+    deltas, coef, cv, intercept = solve_group_ridge_random_search(
+        [X[split.train_rows] for X in Xs], Y, n_iter=gammas, alphas=np.array(config.alphas), cv=inner_folds(fold),
+        score_func=correlation_score, fit_intercept=True, return_weights=True, progress_bar=False, local_alpha=True,
+        warn=False,
+    )  # fmt: skip
+    ours = fold["fold"]
+    np.testing.assert_allclose(ours.array("cv_r")[0], np.max(cv, axis=0), atol=1e-4)
+    # Where two penalties or balances come within float32 of one another, either is right.
+    clear = np.diff(np.sort(cv, axis=0)[-2:], axis=0)[0] > 1e-5
+    clear &= np.isclose(1 / np.exp(deltas).sum(axis=0), ours.array("alpha"), rtol=1e-4)
+    assert clear.mean() > 0.75
+    X, width = np.hstack(Xs)[split.test_rows], Xs[0].shape[1]
+    np.testing.assert_allclose(ours.array("full")[:, clear], (X @ coef + intercept)[:, clear], atol=1e-3)
+    share = X[:, :width] @ coef[:width]
+    np.testing.assert_allclose(ours.array("share")[:, clear], (share - share.mean(axis=0))[:, clear], atol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_finished_fold_is_kept_and_a_damaged_one_is_not(
+    fold: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = np.array(fold["fold"].array("full"))
+    done = []
+    fit_fold = bids_fit.fit_fold
+    monkeypatch.setattr(bids_fit, "fit_fold", lambda *arguments: done.append(fit_fold(*arguments)))
+    bids_fit.fit_folds(*fold["arguments"])
+    assert not done
+    file = fold["fold"].folder / "full.npy"
+    file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0\0")
+    bids_fit.fit_folds(*fold["arguments"])
+    assert len(done) == 1
+    np.testing.assert_array_equal(fold["fold"].array("full"), before)
 
 
 # What needs no fit ---------------------------------------------------------------------------------------------------
@@ -236,6 +391,45 @@ def test_the_bundled_sample_is_the_bids_one(shared: Path, tmp_path: Path) -> Non
         config.data.load(None, Preprocess(confounds=["motion"]), None)
 
 
+def test_components_are_those_of_the_training_runs(tiny_llm: Path, tmp_path: Path) -> None:
+    tiny.make_volumes(tmp_path / "ds")
+    path = write_config(tmp_path / "c.yaml", data={"root": str(tmp_path / "ds")}, llm=str(tiny_llm), pca=2,
+                        delays_s=[0.0], nuisance=["untrained_twin", "position"])  # fmt: skip
+    config, study = config_of(path), load_bids(tmp_path / "ds")
+    bands = make_bands(config, study.recordings["01"], events_of(study.events, "01", config.text))
+    train = np.flatnonzero(bands.runs != bands.runs[0])
+    found = bands.columns(1, train)["language"]
+    assert found.shape[1] == 2
+    other = {"language": {1: np.where((bands.runs == bands.runs[0])[:, None], 1e3, bands.features["language"][1])}}
+    changed = replace(bands, features=bands.features | other).columns(1, train)["language"]
+    np.testing.assert_array_equal(found[train], changed[train])
+    centred = bands.features["language"][1][train] - bands.features["language"][1][train].mean(axis=0)
+    expected = np.linalg.svd(centred, full_matrices=False)[1][:2]
+    np.testing.assert_allclose(np.linalg.norm(found[train], axis=0), expected, rtol=1e-5)
+    with pytest.raises(InputError, match="different columns"):
+        replace(bands, pca=500).columns(1, train)
+
+
+def test_regions_of_every_kind_of_recording(tmp_path: Path) -> None:
+    tiny.make_volumes(tmp_path / "ds")
+    recording = load_bids(tmp_path / "ds").recordings["01"]
+    labels = np.arange(np.prod(tiny.SHAPE)).reshape(tiny.SHAPE) % 3
+    tiny.write_volume(tmp_path / "atlas.nii.gz", labels.astype(np.int16))
+    (tmp_path / "names.tsv").write_text("index\tname\n1\tV1\n2\tV2\n")
+    source = BidsSource(rois=str(tmp_path / "atlas.nii.gz"), roi_names=tmp_path / "names.tsv")
+    expected = np.array(["", "V1", "V2"])[labels[tiny.MASK]]
+    assert source.regions("01", recording.units).tolist() == expected.tolist()
+    assert BidsSource().regions("01", recording.units) is None
+    with pytest.raises(InputError, match="no such file"):
+        replace(source, rois=str(tmp_path / "sub-{subject}.nii")).regions("01", recording.units)
+    surface = Surface(np.ones(12, bool), None, "fsLR")
+    with pytest.raises(InputError, match="says nothing of the recording's vertices"):
+        source.regions("01", surface)
+    (tmp_path / "atlas2.nii.gz").write_bytes((tmp_path / "atlas.nii.gz").read_bytes())
+    with pytest.raises(InputError, match="found 2 files"):
+        replace(source, rois=str(tmp_path / "atlas*.nii.gz")).regions("01", recording.units)
+
+
 def test_delays_are_whole_tr() -> None:
     assert find_delays(None, 2.0) == (1, 2, 3, 4)
     assert find_delays(None, 1.0) == (2, 4, 6, 8)
@@ -255,6 +449,9 @@ def test_delays_are_whole_tr() -> None:
         ({"preprocess": {"high_pas": "none"}}, "did you mean `high_pass`"),
         ({"preprocess": {"confounds": ["moton"]}}, "did you mean `motion`"),
         ({"text": {"context_s": 0}}, "context_s"),
+        ({"layer": "al"}, "did you mean `all`"),
+        ({"layer": "all", "word_vectors": "x.vec", "nuisance": []}, "word vectors have no layers"),
+        ({"pca": 0}, "pca"),
     ],
 )
 def test_wrong_settings(tmp_path: Path, changes: dict, message: str) -> None:

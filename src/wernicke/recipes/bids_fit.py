@@ -27,7 +27,7 @@ from wernicke.ridge import correlation_score, correlation_score_split
 from wernicke.ridge.partition import SubModel, SubModels
 from wernicke.stats.correlation import columnwise_correlation
 from wernicke.store.files import read_json, read_npy, write_json, write_npy
-from wernicke.store.sealed import MANIFEST, building, find_faults
+from wernicke.store.sealed import MANIFEST, building, discard, find_faults
 
 if TYPE_CHECKING:
     from wernicke.recipes.bids_encode import Config
@@ -160,6 +160,8 @@ def fit_folds(
     for number, split in enumerate(tqdm(splits, desc="folds", disable=None)):
         folder = work / f"fold-{number:03d}"
         if not (folder / MANIFEST).is_file() or find_faults(folder):
+            if folder.is_dir():
+                discard(folder)
             with building(folder) as temporary:
                 fit_fold(config, bands, responses, voxels, split, temporary)
         folds.append(Fold(folder, split.test_rows))
