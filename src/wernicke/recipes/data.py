@@ -1,4 +1,4 @@
-"""`wernicke data`: is this folder what a recipe expects; a simulated data set in a released format."""
+"""`wernicke data`: is this folder what a recipe expects; a simulated data set; single-trial betas."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ RECIPES = ("drama2brain",)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Check a folder of data, or make a simulated one."""
+    """Check a folder of data, make a simulated one, or make single-trial betas of one."""
+    if argv[:1] == ["betas"]:
+        from wernicke.recipes.data_betas import main as betas
+
+        return betas(argv[1:])
     parser = Arguments(prog="wernicke data", description=main.__doc__)
-    actions = parser.add_subparsers(dest="action", required=True, metavar="check|simulate", parser_class=Arguments)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="check|simulate|betas",
+                                    parser_class=Arguments)  # fmt: skip
     checks = actions.add_parser("check", description=check.__doc__, help="is this folder what a recipe expects")
     checks.add_argument("recipe", choices=RECIPES, help="which recipe")
     checks.add_argument("root", type=Path, help="the folder")
@@ -24,6 +29,7 @@ def main(argv: Sequence[str]) -> int:
     makes.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new or empty folder")
     makes.add_argument("--size", choices=("small", "full"), default="small", help="small: 100 MB; full: 65 GB")
     makes.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same bytes (now 0)")
+    actions.add_parser("betas", add_help=False, help="BIDS derivatives, or GLMsingle's file -> one response a trial")
     given = parser.parse_args(argv)
     if given.action == "check":
         return check(given.root)
