@@ -137,25 +137,24 @@ def headline(
     """
     table = made["models"]
     cv = next(name for name in ("mean_cv_r", "mean_cv_r2") if name in table)
-    best = table.loc[table.groupby("subject", sort=False)[cv].idxmax()].set_index("subject")["model"]
+    rows = table.loc[table.groupby("subject", sort=False)[cv].idxmax()].set_index("subject")
+    best = rows["model"]
+    chosen = [(subject, best[subject]) for subject in subjects]
+    if any("r_by_run" not in units[unit] for unit in chosen):  # faithful scores all scored rows at once
+        return {"headline": f"mean r {rows['mean_r'].mean():.4f} over {len(subjects)} subjects"}
     gains = []
-    for subject in subjects:
-        by_run = units[subject, best[subject]].get("r_by_run")
-        if by_run is None:
-            mean = float(
-                table[(table["subject"] == subject)][cv].size
-                and table[(table["subject"] == subject) & (table["model"] == best[subject])]["mean_r"].iloc[0]
-            )
-            return {"headline": f"mean r {mean:.4f} of {subject}, {best[subject]}"}
+    for unit in chosen:
+        by_run = units[unit]["r_by_run"]
         gains.append(np.subtract(by_run["full"], by_run["nuisance"]) if "full" in by_run else by_run["language"])
-    over = "nuisance bands" if "nuisance" in units[subjects[0], best[subjects[0]]]["r_by_run"] else "predicting nothing"
+    over = "nuisance bands" if "nuisance" in units[chosen[0]]["r_by_run"] else "predicting nothing"
     values = np.asarray(gains[0]) if len(gains) == 1 else np.array([np.mean(gain) for gain in gains])
-    unit = "runs" if len(gains) == 1 else "subjects"
+    over_what = "runs" if len(gains) == 1 else "subjects"
     estimate = float(values.mean())
     half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
     low, high = estimate - half, estimate + half
     found: dict[str, Any] = {
-        "headline": f"mean r {estimate:+.4f} over {over} (95 % over {len(values)} {unit} {low:+.4f} to {high:+.4f})",
+        "headline": f"mean r within runs {estimate:+.4f} over {over} "
+        f"(95 % over {len(values)} {over_what} {low:+.4f} to {high:+.4f})",
         "gain": {"estimate": estimate, "low": low, "high": high, "over": over},
     }
     if over == "nuisance bands":
