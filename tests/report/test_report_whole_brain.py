@@ -106,7 +106,7 @@ def test_pairs_of_maps_are_shown_and_explained(tmp_path: Path) -> None:
     assert "999 rotations" in text
     assert ("Unique R2, mean over subjects: in the same places lie Speech and Object (r 0.620, difference 0.0123 "
             "[0.0100 to 0.0200]); in different places lie Speech and Story (r -0.400") in text  # fmt: skip
-    assert "of 1 pair the test says neither (q < .05 over pairs)" in text
+    assert "for 1 of 3 pairs the test says neither (q < .05 over pairs)" in text
     assert f"Share of r, S1: no pair was tested ({note})." in text
     assert any("Pairs of maps: spin tests" in caption for caption in page.of("caption"))
 

@@ -13,17 +13,17 @@ from wernicke.report.words import interval, listed, number, plural
 MEAN = "mean over subjects"
 Q, MAX_NAMED = 0.05, 6
 COLUMNS = {
-    "quantity": "Quantity", "subject": "Subject", "model": "Map", "other": "Other map", "r": "r over vertices",
-    "p_spin": "p (spin)", "p_spin_fdr": "q over pairs", "n_spins": "Rotations", "n_vertices": "Vertices",
-    "difference": "Mean difference", "low": "95 % from", "high": "to", "note": "Not tested",
+    "quantity": "Quantity", "subject": "Subject", "model": "Map", "other": "Other map", "r": "r", "p_spin": "p (spin)",
+    "p_spin_fdr": "q", "difference": "Difference", "low": "95 % from", "high": "to", "note": "Not tested",
 }  # fmt: skip
 
 
 def rows_shown(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as the page has it: the mean over subjects first."""
-    ordered = pd.concat([table[table["subject"] == MEAN], table[table["subject"] != MEAN]])
-    names = [name for name in COLUMNS if name in ordered and ordered[name].notna().any()]
-    return ordered[names].rename(columns=COLUMNS)
+    """The table as the page has it: the mean over subjects, or the subject where there is one."""
+    shown = table[table["subject"] == MEAN] if (table["subject"] == MEAN).any() else table
+    shown = shown.assign(subject=shown["subject"].replace(MEAN, "mean"))
+    names = [name for name in COLUMNS if name in shown and shown[name].notna().any()]
+    return shown[names].rename(columns=COLUMNS)
 
 
 def pair_sentences(table: pd.DataFrame | None) -> list[str]:
@@ -59,7 +59,7 @@ def _sentence(quantity: str, whose: str, rows: list[Any]) -> str:
             parts.append(f"{words} lie {named}{more}")
     n_left = len(tested) - len(clear)
     if n_left:
-        parts.append(f"of {plural(n_left, 'pair')} the test says neither")
+        parts.append(f"for {n_left} of {plural(len(tested), 'pair')} the test says neither")
     return f"{start}: {'; '.join(parts)} (q < .05 over pairs)."
 
 

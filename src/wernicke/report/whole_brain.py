@@ -266,7 +266,8 @@ def pair_table(table: pd.DataFrame | None) -> dict[str, Any] | None:
     if table is None or table.empty:
         return None
     shown = rows_shown(table)
-    return {"columns": list(shown.columns), "rows": cells(shown.head(MAX_ROWS)), "more": max(0, len(table) - MAX_ROWS)}
+    return {"columns": list(shown.columns), "rows": cells(shown.head(MAX_ROWS)),
+            "more": len(table) - min(len(shown), MAX_ROWS)}  # fmt: skip
 
 
 def cells(table: pd.DataFrame) -> list[list[tuple[str, bool]]]:
