@@ -30,6 +30,7 @@ from wernicke.recipes.config import build, load_config
 from wernicke.recipes.drama2brain_bands import Drama2brainData
 from wernicke.recipes.drama2brain_design import choose_rows
 from wernicke.recipes.drama2brain_simulate import simulate_drama2brain
+from wernicke.report.claims import unique_sentences
 from wernicke.store.units import Share
 
 SUBJECTS = ("DM01", "DM03")
@@ -267,6 +268,54 @@ def test_every_band_has_its_own_delays_and_reduction_beside_nuisances(root, tmp_
     np.testing.assert_array_equal(image.affine, np.diag([-2.0, 2, 2, 1]))
     assert (np.isfinite(image.get_fdata()[:48]).sum(), 24) == ((found["roi"] == "label_1").sum(), len(found))
     assert "nuisance bands" in json.loads((folder / "card.json").read_text())["headline"]
+
+
+def test_what_is_multimodal_is_told_from_both_of_its_parts(root, tmp_path):
+    """SIMULATED: the "multimodal" states hold those of language, of vision, and of what else the film means (Story)."""
+    for name in ("fmri_pre", "fmri_bbregister", "captions", "simulated.json"):
+        (tmp_path / name).symlink_to(root / name)
+    states = root / "stim_features/semantic"
+    (tmp_path / "stim_features").mkdir()
+    (tmp_path / "stim_features/semantic").symlink_to(states)
+    parts = ("objectiveAnnot50chara", "speechTranscription", "story")
+    makes = {"vision/avgToken/SimulatedVision": parts[1:2],
+             "vision-semantic/default-objectiveAnnot50chara_avgToken/SimulatedBoth": parts}  # fmt: skip
+    for place, levels in makes.items():
+        (tmp_path / "stim_features" / place / "layer2").mkdir(parents=True)
+        for file in (states / f"{parts[0]}_cw1_avgToken_ALL/SimulatedLM/layer2").iterdir():
+            values = [np.load(states / f"{level}_cw1_avgToken_ALL/SimulatedLM/layer2" / file.name) for level in levels]
+            np.save(tmp_path / "stim_features" / place / "layer2" / file.name, np.hstack(values))
+    _, values, path = load_config("drama2brain_multimodal")
+    models = {
+        "Text": ("SimulatedLM", "6"),
+        "Vision": ("SimulatedVision", "6"),
+        "Multimodal": ("SimulatedBoth", "18"),
+    }
+    flags = ["--data.root", str(tmp_path), "--partition", "leave-one-out"]
+    for band, (model, pca) in models.items():
+        flags += [f"--bands.{band}.model", model, f"--bands.{band}.layer", "2", f"--bands.{band}.pca", pca]
+        flags += [f"--bands.{band}.time_delays", "8", "10"]
+    folder = run(build(drama2brain_encode.Config, values, path, [*FAST, *flags], "test"), tmp_path / "run")
+    carries = [np.load(root / f"planted/simulated_{subject}_carries.npy") for subject in SUBJECTS]
+    tables = [maps(folder, subject, "all") for subject in SUBJECTS]
+    story = np.concatenate([planted[:, 2] for planted in carries])
+    unique = {band: np.concatenate([table[f"unique_{band}"] for table in tables]) for band in models}
+    assert roc_auc_score(story, unique["Multimodal"]) > 0.95
+    # What the multimodal states hold as well is no longer the parts' own, wherever it was planted.
+    assert unique["Multimodal"][story].mean() > 0.01 > max(abs(unique[band]).mean() for band in ("Text", "Vision"))
+    group = pd.read_csv(folder / "tables/group.csv", keep_default_na=False, na_values=[""])
+    rows = group[(group["quantity"] == "unique R2") & (group["roi"] == "whole brain")]
+    whole = rows[rows["other"].isna()].set_index("model")
+    assert whole["mean"].idxmax() == "Multimodal"
+    assert whole.loc["Multimodal", ["n_positive", "n_best"]].tolist() == [2, 2]
+    found = pd.concat(tables)
+    shares = {band: (found[f"unique_{band}_p"] <= 0.05).to_numpy() for band in models}
+    assert shares["Multimodal"][story].mean() > 0.8
+    assert max(shares["Text"].mean(), shares["Vision"].mean()) < 0.15
+    said = unique_sentences(json.loads((folder / "facts.json").read_text()), group, pd.read_csv(
+        folder / "tables/unique_profiles.csv"))  # fmt: skip
+    assert any(text.startswith("Multimodal explains a mean R2 of 0.0") and "beyond Text and Vision" in text
+               and "above 0 in 2 of 2 subjects" in text for text in said)  # fmt: skip
 
 
 # Faithful --------------------------------------------------------------------------------------------------------
