@@ -20,7 +20,7 @@ from wernicke.core.errors import InputError
 from wernicke.core.recording import Surface
 from wernicke.data.bids import load_bids
 from wernicke.data.confounds import MOTION, Preprocess
-from wernicke.recipes import bids_encode, bids_fit
+from wernicke.recipes import bids_encode, bids_fit, planning_bids
 from wernicke.recipes.bids_bands import find_delays, make_bands
 from wernicke.recipes.bids_source import BidsSource, events_of
 from wernicke.recipes.config import build, load_config
@@ -428,6 +428,27 @@ def test_regions_of_every_kind_of_recording(tmp_path: Path) -> None:
     (tmp_path / "atlas2.nii.gz").write_bytes((tmp_path / "atlas.nii.gz").read_bytes())
     with pytest.raises(InputError, match="found 2 files"):
         replace(source, rois=str(tmp_path / "atlas*.nii.gz")).regions("01", recording.units)
+
+
+def test_the_plan_is_from_the_files_headers(tiny_llm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny.make_volumes(tmp_path / "ds")
+    path = write_config(tmp_path / "c.yaml", data={"root": str(tmp_path / "ds")}, llm=str(tiny_llm), pca=4, layer="all",
+                        delays_s=[1.5, 3.0], nuisance=["word_rate", "untrained_twin"])  # fmt: skip
+    assert cli.run(["plan", "--config", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert f"120 volumes in 3 runs x {tiny.MASK.sum()} voxels" in text
+    assert "columns: language 8, word_rate 2, untrained_twin 8, 3 layers of language compared" in text
+    assumed = planning_bids.plan_bids(config_of(write_config(path, llm=str(tiny_llm), n_iter=1)))
+    assert "100,000 voxels, 1.2 GB (assumed: no data.root given)" in assumed.what[0]
+    assert assumed.disk_bytes > 5 * 1.2e9  # runs joined, and four kinds of predictions of every fold
+    size, flops = planning_bids.Sizes(10, 3000, 100_000, 500_000), []
+    for changes in ({"pca": 4}, {}, {"n_iter": 20}):
+        config = config_of(write_config(path, llm=str(tiny_llm), **changes))
+        widths, n_layers, _ = planning_bids.band_widths(config)
+        flops.append(planning_bids.plan_fold(config, size, list(widths.values()), n_layers).flops)
+    assert flops[0] < flops[1] < flops[2]
+    with pytest.raises(InputError, match="found 2 runs, expected at least 3"):
+        planning_bids.plan_bids(config_of(write_config(path, data={"root": str(tmp_path / "ds"), "runs": ["1", "2"]})))
 
 
 def test_delays_are_whole_tr() -> None:

@@ -184,6 +184,7 @@ def encode_subject(config: Config, folder: RunFolder, subject: str) -> None:
     from wernicke.recipes import bids_encode_results as results
     from wernicke.store.files import sha256_file
     from wernicke.store.fingerprint import code_fingerprint, fingerprint
+    from wernicke.store.sealed import discard
     from wernicke.store.units import WORK
 
     work = folder.path(f"{WORK}/{subject}")
@@ -200,8 +201,10 @@ def encode_subject(config: Config, folder: RunFolder, subject: str) -> None:
     unit = results.unit_of(folder, subject, config.model, identity)
     if unit.is_whole():
         log.info("already done: %s", unit.folder)
-        return
-    fit_and_write(config, unit, found, events, regions, work / fingerprint(identity)[:12])
+    else:
+        fit_and_write(config, unit, found, events, regions, work / fingerprint(identity)[:12])
+    if work.is_dir():
+        discard(work)
 
 
 def fit_and_write(

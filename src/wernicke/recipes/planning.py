@@ -13,6 +13,7 @@ from wernicke.core.errors import EXIT_USER, InputError
 from wernicke.recipes.arguments import Arguments
 
 if TYPE_CHECKING:
+    from wernicke.recipes.bids_encode import Config as BidsConfig
     from wernicke.recipes.drama2brain_bands import Band
     from wernicke.recipes.drama2brain_encode import Config as DramaConfig
     from wernicke.recipes.haxby_encode import Config as HaxbyConfig
@@ -60,8 +61,8 @@ def describe(estimate: Estimate) -> list[str]:
     """Return the lines that the command prints."""
     return [
         *estimate.what,
-        f"memory   {_size(estimate.peak_bytes)} at most, {estimate.memory_note}",
-        f"disk     {_size(estimate.disk_bytes)}",
+        f"memory   {describe_size(estimate.peak_bytes)} at most, {estimate.memory_note}",
+        f"disk     {describe_size(estimate.disk_bytes)}",
         f"time     {_duration(estimate.seconds)} ({estimate.time_note})",
     ]
 
@@ -112,7 +113,7 @@ def of_sizes(
     folds = [n_samples // n_folds + (k < n_samples % n_folds) for k in range(n_folds)]
     n_draws = n_iter if len(n_features) > 1 else 1
     plan = plan_tiles(n_samples, n_features, n_targets, folds, n_alphas, n_draws, tile)
-    seconds, note = _time_of(plan.flops / n_workers)
+    seconds, note = time_of(plan.flops / n_workers)
     what = [
         f"fit      {n_samples:,} samples x {' + '.join(f'{p:,}' for p in n_features)} features, {n_alphas} penalties, "
         f"{n_folds} folds" + (f", {n_draws} draws of band weights" if n_draws > 1 else ""),
@@ -213,15 +214,15 @@ def plan_drama2brain(config: DramaConfig) -> Estimate:
     responses = 4.0 * sum(n_voxels.values()) * (n_all if faithful else n_all + n_train)
     results = sum(plan.disk_bytes - plan.bases_bytes for plan in plans)
     disk = responses + results + max(plan.bases_bytes for plan in plans)  # one fit after the other
-    seconds, note = _time_of(sum(plan.flops for plan in plans))
+    seconds, note = time_of(sum(plan.flops for plan in plans))
     voxels = ", ".join(f"{name} {n:,}" for name, n in n_voxels.items())
     assumed = " (assumed: no data.root given)" if config.data.root is None else ""
     what = [
         f"fit      {n_train:,} training seconds, {len(rows.valid):,} scored; {len(models)} models, {len(plans)} fits "
         "with their reduced models",
         f"voxels   {voxels}{assumed}" + ("" if faithful else f"; {config.tile:,} at a time"),
-        f"reading  {_size(sum(plan.read_bytes for plan in plans))} in all (each tile reads what all have in common: a "
-        "larger --tile reads less and needs more memory)",
+        f"reading  {describe_size(sum(plan.read_bytes for plan in plans))} in all (each tile reads what all have in "
+        "common: a larger --tile reads less and needs more memory)",
     ]
     return Estimate(
         what, LIBRARIES_BYTES + peak + (8.0 * n_all * largest if faithful else 0),
@@ -270,7 +271,16 @@ def _published_subsets(config: DramaConfig, n_bands: int) -> list[tuple[int, ...
     return [everything] + [tuple(i for i in everything if i != left_out) for left_out in everything]
 
 
-PLANS: dict[str, Callable[[Any], Estimate]] = {"haxby_encode": plan_haxby, "drama2brain_encode": plan_drama2brain}
+def plan_bids(config: BidsConfig) -> Estimate:
+    """Return what `wernicke encode --config bids_encode` takes."""
+    from wernicke.recipes import planning_bids
+
+    return planning_bids.plan_bids(config)
+
+
+PLANS: dict[str, Callable[[Any], Estimate]] = {
+    "haxby_encode": plan_haxby, "drama2brain_encode": plan_drama2brain, "bids_encode": plan_bids,
+}  # fmt: skip
 
 
 def product_rate() -> float:
@@ -292,12 +302,12 @@ def product_rate() -> float:
     return 2 * 1024**3 / fastest
 
 
-def _time_of(flops: float) -> tuple[float, str]:
+def time_of(flops: float) -> tuple[float, str]:
     rate = product_rate()
     return flops / (EFFICIENCY * rate), f"{flops:.1e} operations; products run at {rate / 1e9:.0f} GFLOP/s here"
 
 
-def _size(n_bytes: float) -> str:
+def describe_size(n_bytes: float) -> str:
     if n_bytes >= 1e12:
         return f"{n_bytes / 1e12:.1f} TB"
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"

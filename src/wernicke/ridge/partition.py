@@ -22,7 +22,7 @@ from wernicke.ridge.targets import read_tile
 #: All subsets of more bands than this are not fitted: 31 models for five.
 MOST_BANDS_OF_ALL_SUBSETS = 4
 #: Decompositions are kept between calls of `SubModels.fit` where all of them take no more than this, else made anew.
-_KEPT_BYTES = 1_000_000_000
+KEPT_BYTES = 1_000_000_000
 
 Subset = tuple[int, ...]
 
@@ -91,7 +91,7 @@ class SubModels:
         }
         rank = min(self.side.n_features, self.side.n_samples)
         n_bases = sum(len(gammas) for gammas in self.gammas.values()) * (len(self.search.folds) + 1)
-        keep = n_bases * 2 * rank**2 * self.side.X.element_size() <= _KEPT_BYTES
+        keep = n_bases * 2 * rank**2 * self.side.X.element_size() <= KEPT_BYTES
         self.caches = {subset: BasisCache(self.side, keep) for subset in self.subsets}
 
     def fit(self, Y: Array) -> Iterator[SubModel]:
