@@ -45,11 +45,21 @@ def test_null_separates_planted_components_from_the_rest():
     assert np.abs(found.components[:2] @ directions).max(axis=1).min() > 0.99
     shares = np.array([9, 4, 0.25, 0.25]) / (13 + 20 * 0.25)
     np.testing.assert_allclose(found.explained[:2], shares[:2], atol=0.06)
-    # Shuffled by feature: each feature keeps its own variance, none is shared.
+    # Signs drawn anew: each feature keeps its own variance, none is shared.
     alone = weights.var(axis=1)
     assert found.null[:, 0].mean() == pytest.approx((alone / alone.sum()).max(), rel=0.35)
     noise = np.random.default_rng(5).standard_normal((20, 300))
     assert weight_pca(noise, n_components=4, n_null=60).p[0] > 0.02
+
+
+def test_voxels_of_different_strength_have_no_components_for_that():
+    """Weights that share nothing but are larger in some voxels, as wherever some voxels are predicted better."""
+    hits = []
+    for i in range(60):
+        rng = np.random.default_rng(i)
+        weights = rng.standard_normal((15, 80)) * np.linspace(0.3, 2, 15)[:, None] * np.exp(rng.standard_normal(80))
+        hits.append(weight_pca(weights, n_components=2, n_null=19, seed=i).p <= 0.05)
+    assert np.mean(hits, axis=0).max() < 0.13  # binomial, 60 at .05: 99 % below .13
 
 
 def test_voxels_are_chosen_by_cross_validated_score():

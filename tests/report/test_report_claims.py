@@ -67,11 +67,11 @@ def test_components_are_summed_up_over_subjects():
     (said,) = component_sentences(component_table(("S1", "S2", "group")))
     assert said == (
         "Story (all): the first 3 components explain 28.0 ± 2.8, 13.0 ± 1.4 and 3.0 ± 1.4 % of the weights' variance "
-        "over voxels (mean ± SD over 2 subjects), those of the other subjects 27.0, 12.0 and 2.0 %. Of 3, the first 2 "
-        "are above weights shuffled over voxels (p < .05)."
+        "over voxels (mean ± SD over 2 subjects), those of the other subjects 27.0, 12.0 and 2.0 %. Leading "
+        "components above weights whose signs are drawn anew: 2 of 3."
     )
     (alone,) = component_sentences(component_table(("S1",)))
-    assert "explain 30.0, 12.0 and 2.0 % of the weights' variance over voxels (1 subject). Of 3, the first 2" in alone
+    assert "explain 30.0, 12.0 and 2.0 % of the weights' variance over voxels (1 subject). Leading" in alone
     assert component_sentences(None) == []
 
 

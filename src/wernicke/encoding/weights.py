@@ -36,10 +36,13 @@ class WeightPCA:
     voxels : array of int, shape (n_kept,)
         Which voxels were kept, ascending.
     null : array, shape (n_null, n_components)
-        `explained` after each feature's weights were shuffled over voxels by themselves, which leaves no component
-        in common (parallel analysis; Horn 1965).
+        `explained` after the sign of every centred weight was drawn anew: no component in common is left, but each
+        voxel's and each feature's weights stay as large as they are (parallel analysis by sign flips; Hong, Sheng and
+        Dobriban 2020). Weights shuffled over voxels would not keep that some voxels' weights are larger than others',
+        and then finds components where there are none.
     p : array, shape (n_components,)
-        (1 + shuffles that reach `explained`) / (1 + shuffles); all 1 without shuffles.
+        (1 + draws that reach `explained`) / (1 + draws); all 1 without draws. For weights whose errors are independent
+        between features, as for principal components of features; and as if voxels were independent.
     """
 
     components: np.ndarray
@@ -128,7 +131,7 @@ def weight_pca(
         The paper's rule: voxels with the highest `cv`; None keeps all.
     n_components : int
     n_null : int
-        Shuffles for the null; 0 for none.
+        Draws for the null; 0 for none.
     seed : int
 
     Returns
@@ -239,7 +242,8 @@ def _pca(table: np.ndarray, voxels: np.ndarray, n_components: int, n_null: int, 
     rng = derive_rng(seed, "weights null")
     null = np.empty((n_null, n_components))
     for i in range(n_null):
-        null[i] = _components(rng.permuted(table, axis=0), n_components)[1]
+        signs = rng.integers(0, 2, size=table.shape, dtype=np.int8) * 2 - 1
+        null[i] = _components((table - mean) * signs, n_components)[1]
     p = (1 + (null >= explained).sum(axis=0)) / (1 + n_null)
     return WeightPCA(components, explained, (table - mean) @ components.T, mean, voxels, null, p)
 

@@ -26,7 +26,7 @@ from wernicke.store.run import RunFolder
 if TYPE_CHECKING:
     from wernicke.recipes.drama2brain_encode import Config
 
-#: Shuffles of the null: enough for p < .05 of each component, and its mean share to two digits.
+#: Draws of the null: enough for p < .05 of each component, and its mean share to two digits.
 N_NULL = 20
 GROUP = "group"
 
@@ -64,7 +64,7 @@ def weight_tables(
     -------
     dict
         Empty, or ``weight_pca``: a row a band, subject (and ``group``, all subjects' voxels) and component: ``share``
-        of the weights' variance over voxels; ``null_share`` and ``p`` of weights shuffled over voxels; of a subject,
+        of the weights' variance over voxels; ``null_share`` and ``p`` of weights with signs drawn anew; of a subject,
         the share along the group's components and along those of all others, and |cosine| with the group's.
     """
     if not config.weight_pca:

@@ -75,7 +75,7 @@ def component_sentences(table: pd.DataFrame | None) -> list[str]:
             text += f", those of the other subjects {listed([f'{100 * share:.1f}' for share in held])} %"
         tested = joint if len(joint) else own
         above = int((tested["p"] <= 0.05).cummin().sum())
-        said.append(f"{text}. Of {len(tested)}, the first {above} are above weights shuffled over voxels (p < .05).")
+        said.append(f"{text}. Leading components above weights whose signs are drawn anew: {above} of {len(tested)}.")
     return said
 
 

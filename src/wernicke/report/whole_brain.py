@@ -253,7 +253,7 @@ def component_table(table: pd.DataFrame | None) -> dict[str, Any] | None:
     if table is None or table.empty:
         return None
     wanted = {"subject": "Subject", "model": "Model", "band": "Band", "component": "Component", "share": "Share",
-              "null_share": "Shuffled", "p": "p", "share_by_group": "Along the group's",
+              "null_share": "Random signs", "p": "p", "share_by_group": "Along the group's",
               "share_by_others": "Along the others'", "n_voxels": "Voxels"}  # fmt: skip
     shown = table[table["component"] <= MAX_COMPONENTS]
     names = [name for name in wanted if name in shown.columns and shown[name].notna().any()]
