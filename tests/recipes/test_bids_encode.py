@@ -98,7 +98,8 @@ def test_facts_and_card_say_what_was_done(haxby: tuple[Path, Path, list[str]]) -
     assert facts["recipe"] == "bids_encode"
     assert not facts["data"]["simulated"]
     assert facts["data"]["source"]["licence"] == "CC BY-SA 3.0"
-    assert facts["delays_tr"] == [1, 2, 3]  # nearest to 2, 4, 6 and 8 s at 2.5 s
+    assert facts["features"]["bands"]["language"]["delays_s"] == [2.5, 5.0, 7.5]  # nearest to 2, 4, 6 and 8 s
+    assert facts["features"]["bands"]["head_motion"]["delays_s"] == [0.0]
     assert facts["split"]["overlaps"] == {"run": 0, "stimulus_id": 8}
     assert not any(facts["split"]["poison_audit"].values())
     assert [r["n_kept"] for r in facts["preprocess"]["runs"]["01"]] == [121] * 12
@@ -213,7 +214,9 @@ def test_training_runs_choose_the_planted_layer(planted: tuple[Path, Path]) -> N
     table = columns(run)
     assert (table["best_layer"][:N_PLANTED] == 1).mean() >= 0.75
     assert cli.run(["report", "--run", str(run)]) == 0
-    assert "3 layers" in (run / "report.html").read_text()
+    page = (run / "report.html").read_text()
+    assert "3 layers" in page  # the curve
+    assert "chosen among 0 to 2" in page
 
 
 @pytest.mark.slow

@@ -122,9 +122,13 @@ def make_bands(config: Config, recording: Recording, events: Events) -> Bands:
             made[int(key.removeprefix("layer")) if layered else None] = isometric(band) if few else band
         n_features = int(next(iter(found.bands.values())).shape[1])
         features[name] = made
-        facts[name] = {**found.provenance, "n_features": n_features}
+        delays_s = [0.0] if name in UNDELAYED else [round(delay * tr_s, 6) for delay in delays_tr]
+        facts[name] = {**found.provenance, "n_features": n_features, "delays_s": delays_s}
+        if len(made) > 1:
+            layers = facts[name].pop("layers")
+            facts[name]["layer"] = f"chosen among {min(layers)} to {max(layers)}"
         if name in MODELLED and config.pca is not None:
-            facts[name]["reduction"] = ["pca", config.pca]
+            facts[name]["reduction"] = f"PCA, {config.pca} components"
     said = np.array([next((text for text in texts if text is not None), None) for texts in held.texts], dtype=object)
     return Bands(features, runs, kept, said[kept], facts, delays_tr, config.pca, config.seed)
 
