@@ -122,6 +122,21 @@ def test_labels_are_never_averaged(tmp_path: Path) -> None:
     assert set(found["left"][expected("left", 22)[:, 0] < -4]) == {2.0}
 
 
+def test_labels_of_complete_volumes_are_those_of_nilearn(tmp_path: Path) -> None:
+    from nilearn.surface import vol_to_surf
+
+    voxels = recording()
+    cortex = read_cortex(write_subject(tmp_path / "sub", sphere=False), voxels, MOVE)
+    labels = np.random.default_rng(0).integers(0, 3, voxels.n_voxels).astype(float)
+    image = nibabel.Nifti1Image(labels.reshape(GRID), RECORDING)
+    found = cortex.project(labels, nearest=True)
+    for side in SIDE:
+        theirs = vol_to_surf(image, (expected(side, PIAL_MM), directions()[1]), depth=[0.1, 0.3, 0.5, 0.7, 0.9],
+                             inner_mesh=(expected(side, WHITE_MM), directions()[1]),
+                             interpolation="nearest_most_frequent")  # fmt: skip
+        assert (found[side] == theirs).mean() > 0.995  # but for points on the border of two voxels
+
+
 def test_fsaverage5_takes_the_nearest_vertex_of_the_registered_sphere(subject: Path) -> None:
     from nilearn.datasets import fetch_surf_fsaverage
     from nilearn.surface import load_surf_mesh
@@ -151,6 +166,19 @@ def test_surface_maps_open_in_nilearn(subject: Path, tmp_path: Path) -> None:
     loaded = load_surf_data(str(written[1]))
     np.testing.assert_allclose(loaded, cortex.project(r)["right"], rtol=1e-6)
     assert set(np.unique(load_surf_data(str(written[2])))) == {0.0, 1.0}
+
+
+def test_vertices_outside_the_grid_have_no_value(tmp_path: Path) -> None:
+    """A slab that ends in the middle of both shells, and no warning of it."""
+    whole = recording()
+    slab = Voxels(whole.mask[:, :, :20], whole.affine)
+    cortex = read_cortex(write_subject(tmp_path / "sub", sphere=False), slab, MOVE)
+    for nearest in (False, True):
+        found = cortex.project(np.full(slab.n_voxels, 3.0), nearest=nearest)["left"]
+        height = expected("left", 22)[:, 2]
+        top = whole.affine[2, 3] + 3.0 * 19
+        assert np.isnan(found[height > top + 4]).all()
+        np.testing.assert_allclose(found[height < top - 4], 3.0, atol=1e-5)
 
 
 def test_a_cortex_elsewhere_is_refused(subject: Path) -> None:

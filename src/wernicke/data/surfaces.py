@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -77,9 +78,14 @@ class Cortex:
         Returns
         -------
         dict
-            ``left`` and ``right`` to (n_vertices,), NaN where fewer than a quarter of the samples have a value.
+            ``left`` and ``right`` to (n_vertices,), NaN where fewer than a quarter of the samples have a value (of
+            labels: where none has).
         """
-        return {side: self._sample(values, side, nearest) for side in self.white}
+        if values.shape != (self.voxels.n_voxels,):
+            raise InputError("E-SHAPE", f"found shape {values.shape}, expected ({self.voxels.n_voxels},)",
+                             field="values")  # fmt: skip
+        sample = self._most_frequent if nearest else self._mean
+        return {side: sample(values, side) for side in self.white}
 
     @cached_property
     def _sampled(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -89,27 +95,44 @@ class Cortex:
         nearest = {side: self._nearest(side) for side in self.white}
         return {side: (self.white[side][found], self.pial[side][found]) for side, found in nearest.items()}
 
-    def _sample(self, values: np.ndarray, side: str, nearest: bool) -> np.ndarray:
-        from nilearn.surface import InMemoryMesh, vol_to_surf
+    def _mean(self, values: np.ndarray, side: str) -> np.ndarray:
+        from nilearn.surface import InMemoryMesh
 
-        if values.shape != (self.voxels.n_voxels,):
-            raise InputError("E-SHAPE", f"found shape {values.shape}, expected ({self.voxels.n_voxels},)",
-                             field="values")  # fmt: skip
         known = np.isfinite(values)
         white, pial = self._sampled[side]
         one = np.array([[0, 1, 2]])  # between two surfaces nilearn asks for points only
         meshes = {"surf_mesh": InMemoryMesh(pial, one), "inner_mesh": InMemoryMesh(white, one), "depth": DEPTHS}
         inside = volume_image(known.astype(float), self.voxels)
         inside = type(inside)(np.nan_to_num(np.asarray(inside.dataobj)), inside.affine)
-        share = np.nan_to_num(vol_to_surf(inside, **meshes))
+        share = np.nan_to_num(_vol_to_surf(inside, **meshes))
         picture = np.nan_to_num(self.voxels.to_volume(np.where(known, values, 0.0)))
         image = type(inside)(picture, inside.affine)
-        if nearest:
-            found = vol_to_surf(image, **meshes, interpolation="nearest_most_frequent", mask_img=inside)
-        else:
-            # Trilinear samples of values and of "has a value": their ratio is the mean over voxels that have one.
-            found = np.nan_to_num(vol_to_surf(image, **meshes)) / np.maximum(share, 1e-9)
+        # Trilinear samples of values and of "has a value": their ratio is the mean over voxels that have one.
+        found = np.nan_to_num(_vol_to_surf(image, **meshes)) / np.maximum(share, 1e-9)
         return np.where(share >= MIN_SHARE, found, np.nan)
+
+    def _most_frequent(self, values: np.ndarray, side: str) -> np.ndarray:
+        """The value of most of the nearest voxels between white and pial, the smallest of several such.
+
+        nilearn's ``nearest_most_frequent`` cannot do with a vertex that has no voxel.
+        """
+        white, pial = self._sampled[side]
+        voxels = np.stack([self._voxel_at(depth * white + (1 - depth) * pial) for depth in DEPTHS])
+        labels = np.sort(np.where(voxels >= 0, values[voxels], np.nan), axis=0)
+        counts = (labels[:, None] == labels[None]).sum(axis=1)  # NaN equals nothing
+        best = np.take_along_axis(labels, counts.argmax(axis=0)[None], axis=0)[0]
+        return np.where(counts.max(axis=0) > 0, best, np.nan)
+
+    def _voxel_at(self, mm: np.ndarray) -> np.ndarray:
+        """Number of the voxel at each point, -1 where there is none."""
+        numbers = np.full(self.voxels.mask.shape, -1)
+        numbers[self.voxels.mask] = np.arange(self.voxels.n_voxels)
+        to_index = np.linalg.inv(self.voxels.affine)
+        index = np.rint(mm @ to_index[:3, :3].T + to_index[:3, 3]).astype(int)
+        inside = ((index >= 0) & (index < self.voxels.mask.shape)).all(axis=1)
+        found = np.full(len(mm), -1)
+        found[inside] = numbers[tuple(index[inside].T)]
+        return found
 
     def _nearest(self, side: str) -> np.ndarray:
         """The subject's vertex nearest to each vertex of fsaverage5, on the registered sphere."""
@@ -133,22 +156,27 @@ class Cortex:
         array of int, shape (n_voxels,)
             0 where most of the cortex has no label, or no cortex passes.
         """
-        numbers = np.full(self.voxels.mask.shape, -1)
-        numbers[self.voxels.mask] = np.arange(self.voxels.n_voxels)
-        to_index = np.linalg.inv(self.voxels.affine)
         seen = []
         for side, values in labels.items():
             for depth in DEPTHS:
-                mm = depth * self.white[side] + (1 - depth) * self.pial[side]
-                index = np.rint(mm @ to_index[:3, :3].T + to_index[:3, 3]).astype(int)
-                inside = ((index >= 0) & (index < self.voxels.mask.shape)).all(axis=1)
-                voxel = numbers[tuple(index[inside].T)]
-                seen.append(np.stack([voxel, values[inside]], axis=1)[voxel >= 0])
+                voxel = self._voxel_at(depth * self.white[side] + (1 - depth) * self.pial[side])
+                seen.append(np.stack([voxel, values], axis=1)[voxel >= 0])
         out = np.zeros(self.voxels.n_voxels, dtype=int)
         pairs, counts = np.unique(np.concatenate(seen), axis=0, return_counts=True)
         order = np.argsort(counts, kind="stable")  # the most frequent is written last
         out[pairs[order, 0]] = pairs[order, 1]
         return out
+
+
+def _vol_to_surf(image: Any, **how: Any) -> np.ndarray:
+    """nilearn's, without its warning of vertices that lie outside the recording's grid: they are NaN."""
+    import warnings
+
+    from nilearn.surface import vol_to_surf
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+        return np.asarray(vol_to_surf(image, **how))
 
 
 def _on_unit_sphere(points: np.ndarray) -> np.ndarray:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from wernicke.core.split import Split
     from wernicke.core.study import Events
     from wernicke.data.bids import BidsData
+    from wernicke.data.mapper import Mapper
+    from wernicke.data.surfaces import Cortex
     from wernicke.store.run import RunFolder
     from wernicke.store.units import Unit
 
@@ -40,6 +42,7 @@ PARTS = ("source", "bands", "encode", "fit", "scoring", "encode_results", "encod
 CODE = (
     *(f"wernicke.{layer}" for layer in LAYERS), *(f"wernicke.recipes.bids_{part}" for part in PARTS),
     "wernicke.recipes.drama2brain_corrected",  # the balances of bands
+    "wernicke.recipes.map_pairs",
 )  # fmt: skip
 
 
@@ -158,12 +161,15 @@ def encode(config: Config, run: Path, command: Sequence[str] = (), part: str | N
     from wernicke.store.units import Share, unfinished
 
     subjects = [name.removeprefix("sub-") for name in config.subjects or config.data.subjects()]
+    if part != "merge":
+        config.data.check_sheets(subjects)
     settings = {key: value for key, value in asdict(config).items() if key != "device"}
     folder = RunFolder.create(run, step="encode", command=command, config=settings, seed=config.seed)
     folder.begin()
     if part != "merge":
         share = Share.parse(part or "1/1")
         with share.locked(folder.folder):
+            folder.begin()  # again: until a share was held, another process could begin the folder anew
             for subject in share.of(subjects):
                 encode_subject(config, folder, subject)
     missing = unfinished([results.unit_of(folder, subject, config.model) for subject in subjects])
@@ -190,25 +196,33 @@ def encode_subject(config: Config, folder: RunFolder, subject: str) -> None:
     work = folder.path(f"{WORK}/{subject}")
     found = config.data.load([subject], config.preprocess, config.text.column, joined=work / "runs")
     recording = found.study.recordings[subject]
-    regions = config.data.regions(subject, recording.units)
+    sheet = config.data.read_sheet(subject, found)
+    regions = config.data.regions(subject, recording.units, sheet)
     events = events_of(found.study.events, subject, config.text)
     model = sha256_file(config.word_vectors) if config.word_vectors else locate_llm(config.llm).fingerprint
     identity = {
         "responses": fingerprint(recording.values), "samples": fingerprint(recording.samples),
         "events": fingerprint(events.table), "model": model, "code": code_fingerprint(*CODE),
         **({"regions": fingerprint(np.asarray(regions, dtype=str))} if regions is not None else {}),
+        **{f"surfaces {path.name}": fingerprint(path) for path in config.data.sheet.files(subject)},
     }  # fmt: skip
     unit = results.unit_of(folder, subject, config.model, identity)
     if unit.is_whole():
         log.info("already done: %s", unit.folder)
     else:
-        fit_and_write(config, unit, found, events, regions, work / fingerprint(identity)[:12])
+        fit_and_write(config, unit, found, events, regions, sheet, work / fingerprint(identity)[:12])
     if work.is_dir():
         discard(work)
 
 
 def fit_and_write(
-    config: Config, unit: Unit, found: BidsData, events: Events, regions: np.ndarray | None, work: Path
+    config: Config,
+    unit: Unit,
+    found: BidsData,
+    events: Events,
+    regions: np.ndarray | None,
+    sheet: Cortex | Mapper | None,
+    work: Path,
 ) -> None:
     """Fit every fold, score all of them together, write the subject's folder."""
     from wernicke.recipes import bids_encode_results as results
@@ -232,7 +246,7 @@ def fit_and_write(
     with unit.building() as place:
         save_to = place / "predictions.npy" if config.save_pred else None
         fitted = score(config, bands, responses, voxels, folds, save_to)
-        results.write_subject(place, config, found, bands, fitted, split, regions)
+        results.write_subject(place, config, found, bands, fitted, split, regions, sheet)
 
 
 def leave_runs_out(samples: pd.DataFrame) -> list[Split]:

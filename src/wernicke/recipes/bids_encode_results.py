@@ -12,8 +12,12 @@ import pandas as pd
 
 from wernicke.core.recording import Surface, Voxels
 from wernicke.data.bids import BidsData
+from wernicke.data.mapper import Mapper
 from wernicke.data.maps import write_maps
+from wernicke.data.sheets import describe_sheet
+from wernicke.data.surfaces import Cortex, write_surface_maps
 from wernicke.recipes import bids_encode_tables as tables
+from wernicke.recipes.map_pairs import pair_table, read_columns
 from wernicke.scoring.encoding_card import encoding_card
 from wernicke.store.files import write_json
 from wernicke.store.run import RunFolder
@@ -62,8 +66,9 @@ def write_subject(
     fitted: Fitted,
     split: Mapping[str, Any],
     regions: np.ndarray | None,
+    sheet: Cortex | Mapper | None,
 ) -> None:
-    """Maps in every format, and facts. Whatever else a subject's units need for a map belongs here."""
+    """Maps in every format, of volumes on the surface too where there is a `sheet`, and facts."""
     (recording,) = found.study.recordings.values()
     units = recording.units
     columns: dict[str, np.ndarray] = dict(fitted.columns)
@@ -71,11 +76,14 @@ def write_subject(
         columns["roi"] = regions
     if isinstance(units, (Voxels, Surface)):
         write_maps(place, columns, units)
+    if sheet is not None:
+        write_surface_maps(place, columns, sheet)
     facts = {
         "subject": recording.subject,
         "model": config.model,
         "source": asdict(found.study.source),
         "space": describe_space(units),
+        "surface": describe_sheet(sheet),
         "grid": list(units.mask.shape) if isinstance(units, Voxels) else None,
         "affine": units.affine.tolist() if isinstance(units, Voxels) else None,
         "n_voxels": int(recording.values.shape[1]),
@@ -105,6 +113,9 @@ def write_run(folder: RunFolder, config: Config, subjects: Sequence[str]) -> Non
     units = {s: folder.read_json(f"subjects/{s}/{config.model}/facts.json") for s in subjects}
     simulated = config.data.root is not None and (Path(config.data.root) / "simulated.json").exists()
     made = tables.make_tables(tables.read_scores(folder, subjects, config.model), units)
+    pairs = compare_maps(folder, config, subjects)
+    if pairs is not None:
+        made["map_pairs"] = pairs
     for name, table in made.items():
         table.insert(0, "data", "SIMULATED" if simulated else "recorded")
         folder.write_text(f"tables/{name}.csv", table.to_csv(index=False))
@@ -112,6 +123,20 @@ def write_run(folder: RunFolder, config: Config, subjects: Sequence[str]) -> Non
     facts = describe(config, subjects, units, made, simulated)
     folder.write_json("facts.json", facts)
     folder.write_json("card.json", encoding_card(facts["card"]).to_json())
+
+
+def compare_maps(folder: RunFolder, config: Config, subjects: Sequence[str]) -> pd.DataFrame | None:
+    """Pairs of maps on fsaverage5 by spin test: language and nuisances, each alone, and bands by their shares of r."""
+    wanted = {
+        "r": {"language alone": "r_language", "nuisance alone": "r_nuisance"},
+        "share of r": {name: f"share_{name}" for name in ("language", *config.nuisance)},
+    }
+    places = {subject: folder.path(f"subjects/{subject}/{config.model}") for subject in subjects}
+    quantities = {
+        quantity: {subject: read_columns(place, columns) for subject, place in places.items()}
+        for quantity, columns in wanted.items()
+    }
+    return pair_table(quantities, n_permutations=config.n_permutations, seed=config.seed)
 
 
 def describe(
@@ -138,6 +163,7 @@ def describe(
             "n_volumes": {s: unit["n_volumes"] for s, unit in units.items()},
             "n_voxels": {s: unit["n_voxels"] for s, unit in units.items()},
             "space": {s: unit["space"] for s, unit in units.items()},
+            "surface": {s: unit["surface"] for s, unit in units.items()},
             "task": config.data.task,
             "bids_space": config.data.space,
         },

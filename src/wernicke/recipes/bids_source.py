@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from wernicke.core.checks import check_range
 from wernicke.core.errors import InputError
+from wernicke.data.sheets import SheetFiles
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from wernicke.core.study import Events
     from wernicke.data.bids import BidsData
     from wernicke.data.confounds import Preprocess
+    from wernicke.data.mapper import Mapper
+    from wernicke.data.surfaces import Cortex
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,14 @@ class BidsSource:
         ``*`` and ``?`` for any letters, such as ``fs/sub-{subject}/label/?h.aparc.annot``.
     roi_names : path, optional
         The atlas image's table of numbers and names.
+    surfaces : str, optional
+        Of volumes, maps on fsaverage5 too: the folder that holds subjects' folders (fMRIPrep's derivatives,
+        FreeSurfer's SUBJECTS_DIR), or with ``{subject}`` in it a subject's own. Labels in `rois` lie on them.
+    transform : str, optional
+        With ``{subject}``: from the anatomy to the recording, as register.dat, LTA or 4 x 4 numbers; needed unless
+        `space` is T1w.
+    mapper : str, optional
+        With ``{subject}``: pycortex's matrices (voxelwise-tutorials' HDF5) in place of `surfaces`.
     """
 
     layout: Literal["bids", "haxby"] = "bids"
@@ -67,6 +78,17 @@ class BidsSource:
     tr_s: float | None = None
     rois: str | None = None
     roi_names: Path | None = None
+    surfaces: str | None = None
+    transform: str | None = None
+    mapper: str | None = None
+
+    def __post_init__(self) -> None:
+        _ = self.sheet  # refuses keys that do not go together
+
+    @property
+    def sheet(self) -> SheetFiles:
+        """Each subject's way to the cortical sheet."""
+        return SheetFiles(self.surfaces, self.transform, self.mapper)
 
     def need_root(self) -> Path:
         """Return the data set's folder; raises E-CFG where none was given."""
@@ -102,8 +124,41 @@ class BidsSource:
 
         return open_folders(self.need_root(), self.events_root)[0].subjects()
 
-    def regions(self, subject: str, units: Any) -> np.ndarray | None:
+    def check_sheets(self, subjects: Sequence[str]) -> None:
+        """Refuse, before a recording is read, files that are absent or one person's for several people."""
+        self.sheet.check(subjects)
+        for subject in subjects:
+            self.sheet.files(subject)
+
+    def read_sheet(self, subject: str, found: BidsData) -> Cortex | Mapper | None:
+        """Return a subject's surfaces or mapper, whose columns are the recording's voxels; None where none is named.
+
+        Raises
+        ------
+        InputError
+            E-CFG (a recording on a surface, or in another space than the surfaces), and what
+            `wernicke.data.sheets.SheetFiles` raises.
+        """
+        from wernicke.core.recording import Voxels
+        from wernicke.data.bids_runs import NATIVE
+
+        if not self.sheet.given:
+            return None
+        units = found.study.recordings[subject].units
+        key = "data.mapper" if self.mapper is not None else "data.surfaces"
+        if not isinstance(units, Voxels):
+            raise InputError("E-CFG", "these recordings lie on a surface themselves", field=key, hint="leave it out")
+        spaces = {run.bids.entities.get("space", NATIVE) for run in found.runs}
+        if self.surfaces is not None and self.transform is None and spaces - {"T1w"}:
+            raise InputError("E-CFG", f"the surfaces lie in the anatomy's world, the recordings in space "
+                             f"{', '.join(sorted(spaces))}", field=key,
+                             hint="take `data.space: T1w`, or give data.transform")  # fmt: skip
+        return self.sheet.read(subject, units, units.n_voxels)
+
+    def regions(self, subject: str, units: Any, sheet: Cortex | Mapper | None = None) -> np.ndarray | None:
         """Return the name of each unit's region, shape (n_units,), empty where it has none; None without regions.
+
+        FreeSurfer's labels reach voxels by the surfaces in `sheet`.
 
         Raises
         ------
@@ -114,6 +169,7 @@ class BidsSource:
         from wernicke.core.recording import Surface, Voxels
         from wernicke.data.cifti_labels import read_dlabel
         from wernicke.data.rois import name_units, read_atlas, read_freesurfer
+        from wernicke.data.surfaces import Cortex
 
         if self.rois is None:
             return None
@@ -124,7 +180,7 @@ class BidsSource:
                              hint="{subject} stands for the label without sub-")  # fmt: skip
         surface = [path for path in paths if path.name.endswith((".annot", ".label", ".label.gii"))]
         if len(surface) == len(paths) and isinstance(units, (Surface, Voxels)):
-            return name_units(read_freesurfer(paths, units))
+            return name_units(read_freesurfer(paths, units, sheet if isinstance(sheet, Cortex) else None))
         if len(paths) > 1:
             raise InputError("E-CFG", f"found {len(paths)} files, expected one image of labels, or FreeSurfer's labels",
                              path=paths[0], field="data.rois")  # fmt: skip
