@@ -125,10 +125,11 @@ class BidsSource:
         return open_folders(self.need_root(), self.events_root)[0].subjects()
 
     def check_sheets(self, subjects: Sequence[str]) -> None:
-        """Refuse, before a recording is read, files that are absent or one person's for several people."""
+        """Refuse, before a recording is read, surfaces and regions that are absent, or one person's for several."""
         self.sheet.check(subjects)
         for subject in subjects:
             self.sheet.files(subject)
+            self.roi_files(subject)
 
     def read_sheet(self, subject: str, found: BidsData) -> Cortex | Mapper | None:
         """Return a subject's surfaces or mapper, whose columns are the recording's voxels; None where none is named.
@@ -155,6 +156,17 @@ class BidsSource:
                              hint="take `data.space: T1w`, or give data.transform")  # fmt: skip
         return self.sheet.read(subject, units, units.n_voxels)
 
+    def roi_files(self, subject: str) -> list[Path]:
+        """Return the files that `rois` names for a subject; E-REF where there is none."""
+        if self.rois is None:
+            return []
+        pattern = str(Path(self.rois.replace("{subject}", subject)).expanduser())
+        paths = [Path(name) for name in ([pattern] if Path(pattern).exists() else sorted(glob(pattern)))]
+        if not paths:
+            raise InputError("E-REF", "no such file", path=pattern, field="data.rois",
+                             hint="{subject} stands for the label without sub-")  # fmt: skip
+        return paths
+
     def regions(self, subject: str, units: Any, sheet: Cortex | Mapper | None = None) -> np.ndarray | None:
         """Return the name of each unit's region, shape (n_units,), empty where it has none; None without regions.
 
@@ -171,13 +183,9 @@ class BidsSource:
         from wernicke.data.rois import name_units, read_atlas, read_freesurfer
         from wernicke.data.surfaces import Cortex
 
-        if self.rois is None:
-            return None
-        pattern = str(Path(self.rois.replace("{subject}", subject)).expanduser())
-        paths = [Path(name) for name in sorted(glob(pattern))]
+        paths = self.roi_files(subject)
         if not paths:
-            raise InputError("E-REF", "no such file", path=pattern, field="data.rois",
-                             hint="{subject} stands for the label without sub-")  # fmt: skip
+            return None
         surface = [path for path in paths if path.name.endswith((".annot", ".label", ".label.gii"))]
         if len(surface) == len(paths) and isinstance(units, (Surface, Voxels)):
             return name_units(read_freesurfer(paths, units, sheet if isinstance(sheet, Cortex) else None))
