@@ -65,6 +65,19 @@ def test_captions_that_hold_and_words_that_begin():
     assert begun.index["onset_s"].tolist() == [0.0, 2.0, 4.0, 0.0]
 
 
+@pytest.mark.parametrize("tr_s", [0.72, 0.8, 1.1, 1.49, 2.2])
+def test_events_at_borders_fall_into_one_sample_and_never_before_their_onset(tr_s):
+    onset = [round(k * tr_s, 6) for k in range(300)]
+    events = Events(pd.DataFrame({"run": "a", "onset_s": onset, "duration_s": tr_s, "text": map(str, range(300))}))
+    for kind, joined in (("words", " "), ("captions", ",")):
+        for n in (1, 3):
+            found = event_windows(events, n_samples={"a": 300}, step_s=tr_s, window_s=n * tr_s, kind=kind)
+            expected = [joined.join(map(str, range(max(0, k - n + 1), k + 1))) for k in range(300)]
+            assert [row[0] for row in found.texts] == expected
+    left = word_windows(events, window_s=2 * tr_s)
+    assert [row[0] for row in left.texts[1:]] == [f"{k - 1} {k}" for k in range(1, 300)]
+
+
 def test_word_windows_are_left_contexts():
     events = Events(pd.DataFrame({
         "run": ["b", "b", "a", "b"], "onset_s": [0.0, 0.5, 0.2, 1.1], "duration_s": [0.4, 0.2, 0.2, 0.2],

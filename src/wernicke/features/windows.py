@@ -19,6 +19,7 @@ from wernicke.core.study import Events
 from wernicke.core.units import seconds_to_tr
 
 MISSING = ".."  # drama2brain's mark for "nothing annotated"
+_ROUNDING = 1e-9  # of a step: times that miss a border by rounding only (0.3 s in steps of 0.1 s) lie on it
 
 
 @dataclass(frozen=True)
@@ -181,13 +182,12 @@ def event_windows(
     onsets: list[float] = []
     texts: list[tuple[str | None, ...]] = []
     for run, n in n_samples.items():
-        ends = (np.arange(n) + 1) * float(step_s)
         columns = []
         for name in names:
             own = table[(table["run"] == run) & (table["annotator"] == name)]
-            columns.append([_within(own, end - window_s, end, kind, mode) for end in ends.tolist()])
+            columns.append(_by_sample(own, n, float(step_s), float(window_s), kind, mode))
         runs += [run] * n
-        onsets += (ends - step_s).tolist()
+        onsets += (np.arange(n) * float(step_s)).tolist()
         texts += list(zip(*columns, strict=True))
     index = pd.DataFrame({"run": runs, "onset_s": onsets})
     return TextWindows(index, tuple(texts), names, float(window_s))
@@ -212,7 +212,7 @@ def word_windows(events: Events, *, window_s: float) -> TextWindows:
     texts: list[tuple[str | None, ...]] = []
     for _, own in table.groupby("run", sort=False):
         onset, words = own["onset_s"].to_numpy(), own["text"].to_list()
-        first = np.searchsorted(onset, onset - window_s, side="right")
+        first = np.searchsorted(onset, onset - window_s * (1 - _ROUNDING), side="right")
         texts += [(" ".join(words[a : i + 1]),) for i, a in enumerate(np.minimum(first, np.arange(len(own))))]
     index = pd.DataFrame({"run": table["run"], "onset_s": table["onset_s"] + table["duration_s"] / 2})
     order = np.concatenate([np.flatnonzero(table["run"] == run) for run in dict.fromkeys(table["run"])])
@@ -239,13 +239,20 @@ def _texts_of(events: Events, runs: set[str] | None) -> pd.DataFrame:
     return table
 
 
-def _within(table: pd.DataFrame, start_s: float, end_s: float, kind: str, mode: str) -> str | None:
-    onset, stop = table["onset_s"].to_numpy(), (table["onset_s"] + table["duration_s"]).to_numpy()
+def _by_sample(table: pd.DataFrame, n: int, step_s: float, window_s: float, kind: str, mode: str) -> list[str | None]:
+    """Return the text of each of `n` windows; borders are compared in steps, the same number for both neighbours."""
     texts = table["text"].to_numpy(dtype=object)
-    if kind == "words":
-        return " ".join(texts[(onset >= start_s) & (onset < end_s)]) or None
-    holds = (onset < end_s) & ((stop > start_s) | (onset >= start_s))  # one of no duration holds at its onset
-    return _join(list(texts[holds]), mode)
+    onset = table["onset_s"].to_numpy() / step_s + _ROUNDING
+    stop = (table["onset_s"] + table["duration_s"]).to_numpy() / step_s - _ROUNDING
+    width = window_s / step_s
+    found: list[str | None] = []
+    for end in range(1, n + 1):
+        begun = (onset >= end - width) & (onset < end)
+        if kind == "words":
+            found.append(" ".join(texts[begun]) or None)
+        else:  # one of no duration holds at its onset
+            found.append(_join(list(texts[begun | ((onset < end) & (stop > end - width))]), mode))
+    return found
 
 
 def _caption(cell: Any, row: int) -> str | None:
