@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +139,17 @@ def test_too_many_components_are_refused_before_anything_is_fitted():
     with pytest.raises(InputError, match="weight_pca: found 3, band Story have at most 2"):
         check_components(config(), Model("all", {"Story": band(pca=2)}), features, subjects)
     check_components(config(weight_pca="4"), model, features, subjects)
+
+
+def test_subjects_fitted_elsewhere_may_have_turned_reductions(tmp_path: Path):
+    """Two machines may give principal components of other signs or order: the features are the same."""
+    X = np.random.default_rng(1).standard_normal((300, N_FEATURES))
+    projection = fit_pca(X, 8, seed=0)
+    coefs = {"DM01": planted(1, 8), "DM03": planted(2, 8)}
+    same = units(tmp_path / "same", {name: coef.copy() for name, coef in coefs.items()}, projection)
+    turn = np.diag([-1.0, 1, 1, -1, 1, 1, 1, 1])[::-1]
+    made = units(tmp_path / "turned", coefs | {"DM03": turn @ coefs["DM03"]}, projection)
+    replace(projection, components=turn @ projection.components).save(made["DM03"] / "projection_Story.safetensors")
+    expected, found = (fit_band(config(), "Story", band(), where, {"DM01": {}, "DM03": {}}) for where in (same, made))
+    np.testing.assert_allclose(found[1], expected[1], atol=1e-5)
+    np.testing.assert_allclose(found[0]["share"], expected[0]["share"], rtol=1e-5)

@@ -82,7 +82,10 @@ class WeightPCA:
         ----------
         weights : array-like, shape (n_features, n_voxels)
         """
-        return self.components @ (np.asarray(weights, dtype=np.float64) - self.mean[:, None])
+        weights = np.asarray(weights)
+        # In the weights' own precision: a whole brain's are not copied.
+        components = self.components.astype(np.result_type(weights, np.float32), copy=False)
+        return components @ weights - (self.components @ self.mean)[:, None]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ are led back to the features; FIR weights are averaged over delays first, as in 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from wernicke.core.errors import InputError
 from wernicke.data.maps import ARRAYS, read_maps, write_maps
 from wernicke.data.zarr_arrays import open_zarr
 from wernicke.encoding.weights import WeightPCA, best_voxels, group_weight_pca, weight_pca
-from wernicke.features.reduce import Projection, load_projection
+from wernicke.features.reduce import load_projection
 from wernicke.recipes.drama2brain_bands import Band, Model, Subject
 from wernicke.store.files import write_npy
 from wernicke.store.run import RunFolder
@@ -99,13 +99,12 @@ def fit_band(
     config: Config, name: str, band: Band, units: Mapping[str, Path], maps: dict[str, dict[str, np.ndarray]]
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """One band's rows of the table and components, (n_components, n_features); add every voxel's scores to `maps`."""
-    file = next(iter(units.values())) / f"projection_{name}.safetensors"
-    found = basis(load_projection(file)) if file.exists() else None
+    features = coordinate_rows(next(iter(units.values())), name)
     weights = {}
     for subject, unit in units.items():
         table, _ = read_maps(unit)
         cv = table[next(column for column in ("cv_r", "cv_r2") if column in table)]
-        weights[subject] = coordinates(unit, name, band, found)[:, best_voxels(cv, config.top_voxels)]
+        weights[subject] = coordinates(unit, name, band, features)[:, best_voxels(cv, config.top_voxels)]
     settings: dict[str, Any] = {"n_components": config.weight_pca, "n_null": N_NULL, "seed": config.seed}
     if len(weights) == 1:
         ((subject, own),) = weights.items()
@@ -123,41 +122,44 @@ def fit_band(
         ]  # fmt: skip
         rows.append(component_rows(GROUP, of_all))
     for subject, unit in units.items():
-        scored = replace(of_all, mean=means[subject]).maps(coordinates(unit, name, band, found))
+        scored = replace(of_all, mean=means[subject]).maps(coordinates(unit, name, band, features))
         maps[subject] |= {f"{name}_pc{k + 1}": values for k, values in enumerate(scored.astype(np.float32))}
-    components = of_all.components if found is None else of_all.components @ found.rows
+    components = of_all.components if features is None else of_all.components @ features
     return pd.concat(rows, ignore_index=True), components
 
 
-@dataclass(frozen=True)
-class Basis:
-    """Orthonormal coordinates of the features that a reduced band can weigh."""
-
-    rows: np.ndarray
-    """(n_coordinates, n_features)"""
-    lead: np.ndarray
-    """(n_coordinates, n_columns): from the weights of the reduced columns to coordinates"""
-
-
-def coordinates(unit: Path, name: str, band: Band, reduced: Basis | None) -> np.ndarray:
+def coordinates(unit: Path, name: str, band: Band, rows: np.ndarray | None) -> np.ndarray:
     """Return a unit's weights of one band in orthonormal coordinates of the features' space, (n_coordinates, n_voxels).
 
     Shares and scores are those of the weights led back to the features. The null is drawn in these coordinates: among
     more features than there were columns, any weights would seem to have something in common.
     """
-    coef = np.asarray(open_zarr(unit / ARRAYS, f"coef_{name}")[...], dtype=np.float64)
+    coef = np.asarray(open_zarr(unit / ARRAYS, f"coef_{name}")[...])
     if band.shifts_s is None:
         n_delays = len(band.delays_s or [])
         coef = coef.reshape(n_delays, -1, coef.shape[1]).mean(axis=0)
-    return coef if reduced is None else reduced.lead @ coef
+    if rows is None:
+        return coef
+    # A prediction is (x - mean) components' w, so components' w weigh the features.
+    own = load_projection(projection_file(unit, name)).components
+    if isinstance(own, np.ndarray) and np.array_equal(own, rows):
+        return coef
+    return np.asarray((own @ rows.T).T, dtype=coef.dtype) @ coef
 
 
-def basis(projection: Projection) -> Basis:
-    """Lead back to the features: a prediction is (x - mean) components' w, so components' w weigh the features."""
-    if projection.kind == "pca":
-        return Basis(np.asarray(projection.components, dtype=np.float64), np.eye(projection.n_components))
-    orthonormal, triangle = np.linalg.qr(projection.components.T.toarray().astype(np.float64))
-    return Basis(orthonormal.T, triangle)
+def projection_file(unit: Path, name: str) -> Path:
+    """Where a unit keeps what reduced a band."""
+    return unit / f"projection_{name}.safetensors"
+
+
+def coordinate_rows(unit: Path, name: str) -> np.ndarray | None:
+    """Orthonormal rows, (n_coordinates, n_features), that span what a reduced band can weigh; None if not reduced."""
+    if not projection_file(unit, name).exists():
+        return None
+    components = load_projection(projection_file(unit, name)).components
+    if isinstance(components, np.ndarray):
+        return components
+    return np.asarray(np.linalg.qr(components.T.toarray())[0].T)
 
 
 def component_rows(subject: str, pca: WeightPCA) -> pd.DataFrame:
