@@ -296,6 +296,15 @@ def test_exactly_one_of_two_starts_wins(tmp_path: Path, fork: Callable[[Callable
         os.close(start), os.close(done_read)
 
 
+def test_what_was_begun_and_left_empty_takes_other_settings(tmp_path: Path) -> None:
+    with RunFolder.create(tmp_path, step="encode", config={"layers": 9}, seed=0) as run:
+        assert not run.is_complete(inputs={"betas": "f1"}, code="c1")
+    assert finish(tmp_path)
+    with pytest.raises(InputError, match="E-CFG .*other settings"):
+        finish(tmp_path, config={"layers": 9})
+    assert RunFolder.open(tmp_path).verify() == []
+
+
 def test_a_run_begun_while_the_place_is_looked_at_is_no_foreign_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

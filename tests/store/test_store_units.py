@@ -98,6 +98,23 @@ def test_beginning_keeps_no_lock_and_refuses_another_run(tmp_path):
         RunFolder.create(tmp_path / "run", config={"a": 1}, seed=0).begin(wait_s=0.1)
 
 
+def test_a_run_that_computed_nothing_takes_other_settings(tmp_path):
+    run, other = (RunFolder.create(tmp_path / "run", config={"a": value}, seed=value) for value in (1, 2))
+    run.begin()
+    with Share(1, 2).locked(run.folder):  # mistyped: it ended here, with an error
+        pass
+    other.begin()
+    assert RunFolder.open(tmp_path / "run").config == {"a": 2}
+    assert other.seed == 2
+    with Share(1, 2).locked(run.folder), pytest.raises(InputError, match="other settings: a: 2 there, 1 given"):
+        run.begin()  # somebody works here
+    with Unit(run.path("subjects/S1"), {}).building() as folder:
+        write_text(folder / "x.txt", "x")
+    with pytest.raises(InputError, match="other settings"):
+        run.begin()
+    assert RunFolder.open(tmp_path / "run").config == {"a": 2}
+
+
 def test_work_is_emptied_but_for_locks(tmp_path):
     with Share(1, 2).locked(tmp_path):
         write_text(tmp_path / WORK / "jobs" / "a" / "x.txt", "x")

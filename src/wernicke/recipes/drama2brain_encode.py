@@ -203,6 +203,7 @@ def encode(config: Config, run: Path, command: Sequence[str] = (), part: str | N
     folder.begin()
     if share is not None:
         with share.locked(folder.folder):
+            folder.begin()  # again: until a share was held, another process could begin the folder anew
             mine = share.of(work)
             load = functools.cache(functools.partial(load_subject, config))
             for model in models:

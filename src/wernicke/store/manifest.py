@@ -10,7 +10,7 @@ from wernicke.core.errors import InputError
 from wernicke.store.atomic import fsync_file
 from wernicke.store.files import read_json, write_json
 from wernicke.store.fingerprint import fingerprint
-from wernicke.store.lock import LOCK
+from wernicke.store.lock import LOCK, is_locked
 from wernicke.store.provenance import describe_environment, wernicke_version
 from wernicke.store.sealed import describe_file
 
@@ -20,6 +20,8 @@ MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
 HISTORY = "history.jsonl"
 BEGUN = ".wernicke-run.json"  # what the run is, from its first moment on; the manifest exists only once it is done
+WORK = ".work"
+"""Folder in the run for what is not a result: locks of shares, and what units share. No manifest lists it."""
 OWN = {CONFIG, MANIFEST, HISTORY, BEGUN, LOCK}
 
 
@@ -42,6 +44,15 @@ def find_foreign(folder: Path) -> str | None:
     # After the listing: whoever begins meanwhile makes the lock before the config.
     remains = {LOCK, CONFIG} if (folder / LOCK).exists() else {LOCK}
     return min((name for name in names if name not in remains and not name.startswith(".tmp-")), default=None)
+
+
+def holds_nothing(folder: Path) -> bool:
+    """Whether a run that was begun here left nothing: no file of its own, and no process that works on a share."""
+    names = {item.name for item in folder.iterdir() if not item.name.startswith(".tmp-")}
+    if names - {CONFIG, BEGUN, HISTORY, LOCK, WORK}:
+        return False
+    shares = list((folder / WORK).iterdir()) if WORK in names else []
+    return all(share.name.startswith("part-") and not is_locked(share) for share in shares)
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -45,6 +45,7 @@ from wernicke.store.manifest import (
     OWN,
     SCHEMA,
     find_foreign,
+    holds_nothing,
     is_run,
     read_manifest,
     read_record,
@@ -96,7 +97,7 @@ class RunFolder:
         Parameters
         ----------
         path : path-like
-            Absent, empty, or a run folder of the same config and seed.
+            Absent, empty, or a run folder of the same config and seed; of others if nothing was computed there yet.
         config : mapping
             All settings, as plain values; secrets only as ``${env:NAME}``.
         seed : int
@@ -201,16 +202,18 @@ class RunFolder:
 
     def _begin(self, new: Mapping[str, Any]) -> None:
         self._check_place()  # again, now that nobody else can begin here
-        if not is_run(self.folder):
-            files.write_text(self.folder / CONFIG, dump_yaml(new["config"]))
-            files.write_json(self.folder / BEGUN, {"schema": SCHEMA, "seed": new["seed"], "steps": {}})
-            return
-        differences = find_differences({"config": self.config, "seed": self.seed}, dict(new))
-        if differences:
-            raise InputError(
-                "E-CFG", f"holds a run of other settings: {shorten(differences)}", path=self.folder,
-                hint="nothing was changed; choose a new folder, or give the settings of the run that is there",
-            )  # fmt: skip
+        if is_run(self.folder):
+            differences = find_differences({"config": self.config, "seed": self.seed}, dict(new))
+            if not differences:
+                return
+            if not holds_nothing(self.folder):
+                raise InputError(
+                    "E-CFG", f"holds a run of other settings: {shorten(differences)}", path=self.folder,
+                    hint="nothing was changed; choose a new folder, or give the settings of the run that is there",
+                )  # fmt: skip
+            log.info("begun here before with other settings, nothing was computed: %s", shorten(differences))
+        files.write_text(self.folder / CONFIG, dump_yaml(new["config"]))
+        files.write_json(self.folder / BEGUN, {"schema": SCHEMA, "seed": new["seed"], "steps": {}})
 
     # What is there -----------------------------------------------------------------------------------------------
 

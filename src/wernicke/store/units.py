@@ -6,6 +6,7 @@
     run.begin()                                          # config written, or compared; the folder is not kept locked
     units = [Unit(run.path(f"subjects/{name}"), {"responses": ..., "code": ...}) for name in subjects]
     with Share.parse("2/8").locked(run.folder) as share:
+        run.begin()                                      # again: a run that nobody works on can be begun anew
         for unit in share.of(units):
             if not unit.is_whole():
                 with unit.building() as folder:          # whole or not there
@@ -30,14 +31,13 @@ from typing import Any, TypeVar
 from wernicke.core.errors import InputError
 from wernicke.store.files import read_json, write_json
 from wernicke.store.lock import FolderLock
+from wernicke.store.manifest import WORK as WORK
 from wernicke.store.plain import find_differences, shorten
 from wernicke.store.sealed import MANIFEST, building, discard, find_faults
 
 log = logging.getLogger(__name__)
 
 IDENTITY = "unit.json"
-WORK = ".work"
-"""Folder in the run for what is not a result: locks of shares, and what units share. No manifest lists it."""
 
 T = TypeVar("T")
 
