@@ -72,6 +72,21 @@ def test_mean_and_last_by_loop():
         assert found.provenance["resampled"]["n_empty"] == int((expected == 0).all(1).sum())
 
 
+@pytest.mark.parametrize("dtype", ["i8", "u1", "?", "f2", ">f4", ">f8"])
+@pytest.mark.parametrize("how", ["mean", "last", "lanczos"])
+def test_any_type_of_number_is_resampled_as_its_float64(dtype, how):
+    values = np.array([[3, 0], [5, 1], [0, 1], [9, 1]]).astype(dtype)
+    found, expected = (
+        resample_to_tr(features([0.0, 0.5, 1.0, 1.5], given), n_tr={"r": 2}, tr_s=1.0, how=how).bands["b"]
+        for given in (values, values.astype(float))
+    )
+    assert found.dtype.isnative
+    assert found.dtype.kind == "f"
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    if how == "mean" and dtype != "?":
+        np.testing.assert_array_equal(found, [[4, 0.5], [4.5, 1]])
+
+
 def test_two_frames_a_second_are_averaged_whatever_the_rounding():
     times = np.arange(60) / 2 * 0.1  # TR of 0.1 s: 0.3 / 0.1 is below 3 in floating point
     found = resample_to_tr(features(times, np.arange(60.0)[:, None]), n_tr={"r": 30}, tr_s=0.1, how="mean")

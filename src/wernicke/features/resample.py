@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from wernicke.core.checks import check_option, check_range
+from wernicke.core.checks import check_matrix, check_option, check_range
 from wernicke.core.errors import InputError
 from wernicke.core.features import Features
 
@@ -43,8 +43,9 @@ def resample_to_tr(
     Returns
     -------
     Features
-        Index `run`, `onset_s` of the TR; zeros in TRs without a row, counted in the provenance (`n_empty`), as are rows
-        outside of the runs' samples (`n_outside`; ``"lanczos"`` still weighs those that are near).
+        Index `run`, `onset_s` of the TR; bands as floating numbers (float64 of integers and booleans). Zeros in TRs
+        without a row, counted in the provenance (`n_empty`), as are rows outside of the runs' samples (`n_outside`;
+        ``"lanczos"`` still weighs those that are near).
 
     Raises
     ------
@@ -79,7 +80,8 @@ def resample_to_tr(
         n_empty += int((np.diff(weights.indptr) == 0).sum())
         n_outside += int(((times < 0) | (bins(times, tr_s) >= n)).sum())
         for name, band in features.bands.items():
-            values = np.asarray(band[own])
+            values = check_matrix(band[own], f"band `{name}`")  # integers and booleans have means between them
+            values = values.astype(values.dtype.newbyteorder("="), copy=False)  # scipy's matrices are native
             bands[name].append(np.asarray(weights.astype(values.dtype) @ values))
         rows.append(pd.DataFrame({"run": [run] * n, "onset_s": np.arange(n) * float(tr_s)}))
     resampled = {"how": how, "tr_s": float(tr_s), "n_empty": n_empty, "n_outside": n_outside}
