@@ -24,7 +24,7 @@ from wernicke.core.errors import (
 
 COMMANDS = {
     "demo": ("wernicke.recipes.demo", "main", "bundled real fMRI -> brain map, sentences, report"),
-    "data": ("wernicke.recipes.data", "main", "is this folder what a recipe expects; a simulated data set"),
+    "data": ("wernicke.recipes.data", "main", "check a folder of data; simulate one; single-trial betas"),
     "features": ("wernicke.recipes.features", "main", "texts, pictures, sound, films -> features of models"),
     "encode": ("wernicke.cli", "encode", "study + features -> maps, scores, credibility card"),
     "train": ("wernicke.cli", "train", "study -> decoder"),
