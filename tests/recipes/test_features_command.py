@@ -426,6 +426,16 @@ def test_a_transcript_by_window_and_word_by_word(transcript, models, tmp_path):
     assert sorted(by_tr.bands) == ["layer0", "layer1", "layer2"]
 
 
+@pytest.mark.parametrize("tr_s", [0.72, 2.5])
+def test_no_volume_is_without_what_is_said_throughout(models, tmp_path, tr_s):
+    (tmp_path / "hold.tsv").write_text("onset\tduration\ttext\n0\t10\tA cat sits\n")
+    flags = ["--kind", "captions", "--data.events", tmp_path / "hold.tsv", "--model", models["gpt2"], "--layers", 1]
+    assert anybody(tmp_path / "a", *flags, "--tr_s", tr_s) == EXIT_DONE
+    rows = read_features(tmp_path / "a").bands["layer1"]
+    assert len(rows) == np.ceil(10 / tr_s)
+    np.testing.assert_allclose(rows, np.tile(states(models["gpt2"], "A cat sits", 1), (len(rows), 1)), atol=1e-5)
+
+
 def test_a_finished_folder_is_kept_and_another_config_refused(transcript, models, tmp_path, capsys, caplog):
     caplog.set_level("INFO")
     flags = ["--data.events", transcript, "--model", models["gpt2"], "--layers", 1]
@@ -468,6 +478,9 @@ def test_what_anybody_gets_wrong(transcript, models, tmp_path, capsys):
         (["--kind", "sound", "--data.sounds", transcript, "--model", models["ast"]], "E-REF", "data.sounds"),
         (["--data.events", transcript, *gpt2, "--layers", 9], "E-CFG", "layers"),
         (["--data.events", transcript, "--model", models["vit"]], "E-REF", "tokenizer"),
+        (["--data.events", transcript, *gpt2, "--tr_s", 0.72, "--step_s", 1], "E-CFG", "step_s"),
+        (["--data.events", transcript, *gpt2, "--tr_s", 2, "--window_s", 1], "E-CFG", "window_s"),
+        (["--kind", "pictures", "--data.films", tmp_path, "--tr_s", 0.4, *gpt2], "E-CFG", "each 0.5 s"),
     ]
     for i, (flags, code, word) in enumerate(cases):
         assert anybody(tmp_path / f"o{i}", *flags) == EXIT_USER, flags

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 CODE = ("wernicke.features", "wernicke.pretrained", "wernicke.data.transcripts", "wernicke.recipes.features_any")
 _NEEDS = {"captions": ("events",), "transcript": ("events",), "words": ("events",), "pictures": ("pictures", "films"),
           "sound": ("sounds", "films"), "pairs": ("films",)}  # fmt: skip
+_STEPPED = ("captions", "transcript", "sound")  # kinds with a row each step
+_STILL_S = 0.5  # films: the first and the middle picture of each second
 _CHUNK_S = 32
 
 
@@ -62,10 +64,11 @@ class Config:
         A hub id, a folder, `smollm2`, `untrained:MODEL`, `efficientnet-lite0`, or a file of word vectors.
     layers : list of int
         As transformers counts them, 0 being the embedding output; none named: all.
-    window_s : float
-        Seconds that a row looks back on, its own included; words: seconds of left context.
-    step_s : float
-        Captions, transcript and sound: seconds from row to row.
+    window_s : float, optional
+        Seconds that a row looks back on, its own included; default step_s. words: seconds of left context; default 1.
+    step_s : float, optional
+        Captions, transcript and sound: seconds from row to row, at most tr_s; default tr_s, or 1 s. pairs: seconds that
+        share their captions; default 1.
     pool : {"mean", "last", "first", "flat"}
         Over tokens, places or times; not every kind has every one.
     special_tokens : bool
@@ -94,8 +97,8 @@ class Config:
     data: Stimuli = field(default_factory=Stimuli)
     model: str = "smollm2"
     layers: list[int] = field(default_factory=list)
-    window_s: float = 1.0
-    step_s: float = 1.0
+    window_s: float | None = None
+    step_s: float | None = None
     pool: Literal["mean", "last", "first", "flat"] = "mean"
     special_tokens: bool = False
     squeeze: bool = True
@@ -111,15 +114,39 @@ class Config:
     dtype: str | None = None
 
     def __post_init__(self) -> None:
-        check_range(self.window_s, "window_s", low=0, low_open=True)
-        check_range(self.step_s, "step_s", low=0, low_open=True)
+        for name in ("window_s", "step_s", "tr_s"):
+            if getattr(self, name) is not None:
+                check_range(getattr(self, name), name, low=0, low_open=True)
         check_range(self.batch_size, "batch_size", low=1)
-        if self.tr_s is not None:
-            check_range(self.tr_s, "tr_s", low=0, low_open=True)
         if self.n_tr and self.tr_s is None:
             raise InputError("E-CFG", "n_tr counts volumes of tr_s seconds, and tr_s is not given", field="tr_s")
         if self.tr_s is not None and self.data.pictures is not None:
             raise InputError("E-CFG", "pictures without times cannot be resampled", field="tr_s")
+        self._check_times()
+
+    def _check_times(self) -> None:
+        """Refuse times that leave a TR without a row, or leave out what is said between two windows."""
+        if self.kind in ("pictures", "pairs") and self.tr_s is not None and self.tr_s < _STILL_S:
+            raise InputError("E-CFG", f"found {self.tr_s:g} s, films give a picture each {_STILL_S:g} s", field="tr_s",
+                             hint=f"use {_STILL_S:g} s or more; volumes between would have no features")  # fmt: skip
+        if self.kind not in _STEPPED:
+            return
+        if self.tr_s is not None and self.step > self.tr_s * (1 + 1e-9):
+            raise InputError("E-CFG", f"found {self.step:g} s, above the TR of {self.tr_s:g} s", field="step_s",
+                             hint="leave it out; volumes without a row would have no features")  # fmt: skip
+        if self.window < self.step * (1 - 1e-9):
+            raise InputError("E-CFG", f"found {self.window:g} s, below the step of {self.step:g} s", field="window_s",
+                             hint="leave it out, or set step_s; what lies between is in no window")  # fmt: skip
+
+    @property
+    def step(self) -> float:
+        """Seconds from row to row."""
+        return self.step_s or (self.tr_s if self.kind in _STEPPED else None) or 1.0
+
+    @property
+    def window(self) -> float:
+        """Seconds that a row looks back on."""
+        return self.window_s or (1.0 if self.kind == "words" else self.step)
 
     def check_stimuli(self) -> None:
         """Refuse a kind of features whose stimuli are not named."""
@@ -175,7 +202,7 @@ def features(config: Config, out: Path, command: Sequence[str] = ()) -> None:
 
 
 def _n_tr(config: Config, found: Features) -> dict[str, int]:
-    """Volumes of each run: as given, else up to the last row."""
+    """Volumes of each run: as given, else up to the one in which the last row begins; no step is longer than a TR."""
     import math
 
     last = found.index.groupby("run", sort=False)["onset_s"].max()
@@ -195,8 +222,8 @@ def _n_samples(config: Config, events: Events) -> dict[str, int]:
 
     ends = (events.table["onset_s"] + events.table["duration_s"]).groupby(events.table["run"], sort=False).max()
     if config.n_tr and config.tr_s is not None:
-        return {run: math.ceil(n * config.tr_s / config.step_s - 1e-9) for run, n in config.n_tr.items()}
-    return {str(run): max(1, math.ceil(end / config.step_s - 1e-9)) for run, end in ends.items()}
+        return {run: math.ceil(n * config.tr_s / config.step - 1e-9) for run, n in config.n_tr.items()}
+    return {str(run): max(1, math.ceil(end / config.step - 1e-9)) for run, end in ends.items()}
 
 
 def _captions(config: Config) -> Features:
@@ -204,15 +231,15 @@ def _captions(config: Config) -> Features:
 
     events = _events(config)
     kind: Any = "words" if config.kind == "transcript" else "captions"
-    windows = event_windows(events, n_samples=_n_samples(config, events), step_s=config.step_s,
-                            window_s=config.window_s, kind=kind)  # fmt: skip
+    windows = event_windows(events, n_samples=_n_samples(config, events), step_s=config.step,
+                            window_s=config.window, kind=kind)  # fmt: skip
     return _of_windows(config, windows)
 
 
 def _words(config: Config) -> Features:
     from wernicke.features.windows import word_windows
 
-    return _of_windows(config, word_windows(_events(config), window_s=config.window_s))
+    return _of_windows(config, word_windows(_events(config), window_s=config.window))
 
 
 def _of_windows(config: Config, windows: Any) -> Features:
@@ -261,7 +288,7 @@ def _sound(config: Config) -> Features:
     name = "sounds" if config.data.sounds is not None else "films"
     files = _files(getattr(config.data, name), (*SOUND_ENDINGS, *FILM_ENDINGS), name)
     return sound_features(
-        files, config.model, layers=config.wanted, window_s=config.window_s, step_s=config.step_s,
+        files, config.model, layers=config.wanted, window_s=config.window, step_s=config.step,
         pool=_pool(config, "mean", "last", "flat"), special_tokens=config.special_tokens, batch_size=config.batch_size,
         device=config.device, dtype=config.dtype,
     )  # fmt: skip
@@ -285,6 +312,7 @@ def _pictures(config: Config) -> Features:
 
 def _pairs(config: Config) -> Features:
     from wernicke.features.multimodal import captions_of_frames, multimodal_features
+    from wernicke.features.resample import bins
     from wernicke.features.saved import join_rows
     from wernicke.features.windows import event_windows
     from wernicke.pretrained.vision_language import load_vision_language
@@ -294,12 +322,12 @@ def _pairs(config: Config) -> Features:
     parts = []
     for pictures, index in _stills(config):
         run = str(index["run"].iloc[0])
-        n = int(index["onset_s"].max() / config.step_s) + 1
+        n = int(bins(index["onset_s"].to_numpy(), config.step).max()) + 1
         own = events.table[events.table["run"] == run]
         if len(own):
-            windows = event_windows(type(events)(own), n_samples={run: n}, step_s=config.step_s,
-                                    window_s=config.window_s, kind="captions")  # fmt: skip
-            said = captions_of_frames(index, windows.texts, step_s=config.step_s)
+            windows = event_windows(type(events)(own), n_samples={run: n}, step_s=config.step,
+                                    window_s=config.window, kind="captions")  # fmt: skip
+            said = captions_of_frames(index, windows.texts, step_s=config.step)
         else:
             said = [()] * len(pictures)
         parts.append(multimodal_features(
