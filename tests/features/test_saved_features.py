@@ -37,9 +37,10 @@ def test_round_trip(tmp_path, form, dtype, index):
 
 
 def test_rows_are_put_below_one_another():
-    one = Features(BANDS, BY_TIME)
-    both = join_rows([one, one])
+    one, two = (Features(BANDS, BY_TIME, {"model": "m", "n_without_caption": n}) for n in (1, 3))
+    both = join_rows([one, two])
     assert len(both.index) == 8
+    assert both.provenance == {"model": "m", "n_without_caption": 4}
     np.testing.assert_array_equal(both.bands["layer0"], np.vstack([BANDS["layer0"]] * 2))
 
 

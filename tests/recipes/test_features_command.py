@@ -447,7 +447,7 @@ def test_a_finished_folder_is_kept_and_another_config_refused(transcript, models
     refused(capsys, "E-CFG", "other settings")
 
 
-def test_pictures_sound_and_films_of_anybody(transcript, models, tmp_path):
+def test_pictures_sound_and_films_of_anybody(transcript, models, tmp_path, capsys):
     pytest.importorskip("av")
     from tiny_films import make_film
 
@@ -466,6 +466,10 @@ def test_pictures_sound_and_films_of_anybody(transcript, models, tmp_path):
     pairs = ["--kind", "pairs", *films, "--data.events", transcript / "r1_events.tsv", "--model", models["git"]]
     assert anybody(tmp_path / "d", *pairs) == EXIT_DONE
     assert read_features(tmp_path / "d").bands["layer2"].shape == (6, 64)
+    (transcript / "r1_events.tsv").rename(transcript / "film1_events.tsv")
+    pairs = ["--kind", "pairs", *films, "--data.events", transcript, "--model", models["git"]]
+    assert anybody(tmp_path / "e", *pairs) == EXIT_USER
+    refused(capsys, "E-META", "'r1'", "'film1', 'r2'")
 
 
 def test_what_anybody_gets_wrong(transcript, models, tmp_path, capsys):

@@ -21,6 +21,7 @@ from wernicke.store.sealed import replacing
 INDEX, PROVENANCE, ARRAYS = "index.tsv", "provenance.json", "features.zarr"
 FORMS = ("npy", "zarr")
 DTYPES = ("float16", "float32")
+_COUNTS = ("n_empty", "n_cut", "n_without_caption", "n_words", "n_unknown_words")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
 
 
@@ -84,9 +85,11 @@ def read_features(folder: str | os.PathLike[str]) -> Features:
 
 
 def join_rows(parts: list[Features]) -> Features:
-    """Return features of the same bands one below another, with the first one's provenance."""
+    """Return features of the same bands one below another; the provenance is the first one's with counts added up."""
     bands = {name: np.concatenate([np.asarray(part.bands[name]) for part in parts]) for name in parts[0].bands}
-    return Features(bands, pd.concat([part.index for part in parts], ignore_index=True), parts[0].provenance)
+    counts = {key: sum(p.provenance[key] for p in parts) for key in _COUNTS if key in parts[0].provenance}
+    index = pd.concat([part.index for part in parts], ignore_index=True)
+    return Features(bands, index, {**parts[0].provenance, **counts})
 
 
 def _narrow(values: np.ndarray, dtype: str, name: str) -> np.ndarray:

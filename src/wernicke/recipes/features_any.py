@@ -324,12 +324,13 @@ def _pairs(config: Config) -> Features:
         run = str(index["run"].iloc[0])
         n = int(bins(index["onset_s"].to_numpy(), config.step).max()) + 1
         own = events.table[events.table["run"] == run]
-        if len(own):
-            windows = event_windows(type(events)(own), n_samples={run: n}, step_s=config.step,
-                                    window_s=config.window, kind="captions")  # fmt: skip
-            said = captions_of_frames(index, windows.texts, step_s=config.step)
-        else:
-            said = [()] * len(pictures)
+        if not len(own):
+            found = ", ".join(map(repr, list(dict.fromkeys(events.table["run"]))[:8]))
+            raise InputError("E-META", f"no texts of film {run!r}, found runs {found}", path=config.data.events,
+                             field="data.events", hint="a film's name without its ending is its run")  # fmt: skip
+        windows = event_windows(type(events)(own), n_samples={run: n}, step_s=config.step, window_s=config.window,
+                                kind="captions")  # fmt: skip
+        said = captions_of_frames(index, windows.texts, step_s=config.step)
         parts.append(multimodal_features(
             pictures, said, model, layers=config.wanted, index=index, pool=_pool(config, "mean", "flat"),
             mode="faithful" if config.special_tokens else "corrected", squeeze=config.squeeze,
