@@ -5,15 +5,17 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from tiny_llms import build_tiny_llm
 from tiny_models import build_tiny, wordpiece_tokenizer
 from wernicke.core.errors import InputError
+from wernicke.core.study import Events
 from wernicke.features import language as module
 from wernicke.features.language import language_features
-from wernicke.features.windows import annotation_windows
+from wernicke.features.windows import annotation_windows, word_windows
 from wernicke.pretrained.masked import load_masked, load_text_model
 
 TABLE = [
@@ -139,11 +141,30 @@ def test_a_text_beyond_the_context(tmp_path, kind):
     folder = build(tmp_path, kind) if kind != "llama" else build_tiny_llm(tmp_path / "short", max_positions=64)
     model = load_text_model(folder)
     assert model.max_positions == 64
-    windows = annotation_windows([["cat " * 80]], run="r")
+    text = " ".join(np.random.default_rng(0).choice(["cat", "house", "floor", "chair", "shoe"], 80))
+    windows = annotation_windows([[text]], run="r")
     with pytest.raises(InputError, match="the model takes 64"):
         language_features(windows, model, layers=1, cache=False)
-    found = language_features(windows, model, layers=1, long_texts="cut", cache=False)
-    assert found.provenance["n_cut"] == 1
+    reference_model, tokenizer = reference(folder)
+    for cut, side in (("cut", "left"), ("cut_end", "right")):
+        found = language_features(windows, model, layers=1, long_texts=cut, special_tokens=True, cache=False)
+        assert found.provenance["n_cut"] == 1
+        tokenizer.truncation_side = side
+        batch = tokenizer(text, truncation=True, max_length=64, return_tensors="pt")
+        with torch.no_grad():
+            expected = reference_model(**batch, output_hidden_states=True).hidden_states[1][0].mean(0)
+        np.testing.assert_allclose(found.bands["layer1"][0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_cut_left_context_ends_with_its_word(tmp_path):
+    words = np.random.default_rng(0).choice(["cat", "house", "floor", "chair", "shoe"], 90)
+    events = Events(pd.DataFrame({"run": "r", "onset_s": np.arange(90) * 0.4, "duration_s": 0.3, "text": words}))
+    found = language_features(word_windows(events, window_s=99), build(tmp_path, "bert"), layers=0, pool="last",
+                              long_texts="cut", cache=False)  # fmt: skip
+    assert found.provenance["n_cut"] > 0
+    states = found.bands["layer0"][-20:]
+    same_state = (states[:, None] == states[None]).all(-1)
+    np.testing.assert_array_equal(same_state, words[-20:, None] == words[None, -20:])
 
 
 def test_an_interrupted_computation_goes_on(tmp_path, monkeypatch):

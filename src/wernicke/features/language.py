@@ -24,6 +24,7 @@ from wernicke.store.fingerprint import code_fingerprint, fingerprint
 _CODE = ("wernicke.features.language", "wernicke.features.windows", "wernicke.features.pieces",
          "wernicke.pretrained.llm", "wernicke.pretrained.masked", "wernicke.pretrained.frozen")  # fmt: skip
 Pool = Literal["mean", "last", "flat"]
+LongTexts = Literal["refuse", "cut", "cut_end"]
 
 
 def language_features(
@@ -33,7 +34,7 @@ def language_features(
     layers: int | Sequence[int] | Literal["all"],
     pool: Pool = "mean",
     special_tokens: bool = False,
-    long_texts: Literal["refuse", "cut"] = "refuse",
+    long_texts: LongTexts = "refuse",
     n_tokens: int | None = None,
     batch_size: int = 8,
     device: str = "auto",
@@ -42,7 +43,7 @@ def language_features(
 ) -> Features:
     """Return hidden states of each window's texts, averaged over annotators.
 
-    drama2brain (`faithful`) is ``special_tokens=True, long_texts="cut"``.
+    drama2brain (`faithful`) is ``special_tokens=True, long_texts="cut_end"``.
 
     Parameters
     ----------
@@ -58,7 +59,8 @@ def language_features(
     special_tokens : bool
         Whether tokens that the tokenizer adds ([CLS], [SEP], bos) count. Padding never does.
     long_texts : str
-        ``"refuse"`` a text beyond the model's context, or ``"cut"`` its end off; how many is in the provenance.
+        ``"refuse"`` a text beyond the model's context; ``"cut"`` off its beginning, which was said longest ago, so that
+        the sample's own words stay; or ``"cut_end"``, as drama2brain. How many were cut is in the provenance.
     n_tokens : int, optional
         Width of ``"flat"`` in tokens; default: the longest text's.
     batch_size : int
@@ -79,7 +81,7 @@ def language_features(
         E-META (no text at all, one without a token, one that is too long), E-CFG, E-NONFIN, and what loading raises.
     """
     check_option(pool, ("mean", "last", "flat"), "pool")
-    check_option(long_texts, ("refuse", "cut"), "long_texts")
+    check_option(long_texts, ("refuse", "cut", "cut_end"), "long_texts")
     check_range(batch_size, "batch_size", low=1)
     texts = windows.unique
     if not texts:
@@ -120,7 +122,7 @@ def language_features(
 
 
 Tokens = dict[str, tuple[list[int], list[bool], bool]]
-"""By text: its token ids, which of them count, and whether its end was cut off."""
+"""By text: its token ids, which of them count, and whether some were cut off."""
 
 
 def tokenize(texts: Sequence[str], llm: LanguageModel, *, special_tokens: bool, long_texts: str) -> Tokens:
@@ -134,7 +136,7 @@ def longest_text(tokens: Tokens) -> int:
 
 
 def n_cut(tokens: Tokens) -> int:
-    """Return how many texts lost their end to the model's context."""
+    """Return how many texts were cut to the model's context."""
     return sum(cut for _, _, cut in tokens.values())
 
 
@@ -189,24 +191,27 @@ def token_states(
 
 
 def _tokens(text: str, llm: LanguageModel, special_tokens: bool, long_texts: str) -> tuple[list[int], list[bool], bool]:
-    """Return the ids of a text, which of them count, and whether its end was cut off."""
-    limit = llm.max_positions
+    """Return the ids of a text, which of them count, and whether some were cut off."""
     found = llm.tokenizer(text, return_special_tokens_mask=True, verbose=False)
-    too_long = limit is not None and len(found["input_ids"]) > limit
+    ids, special = list(found["input_ids"]), [bool(mask) for mask in found["special_tokens_mask"]]
     shown = text if len(text) <= 40 else text[:37] + "..."
-    if too_long and long_texts == "refuse":
-        raise InputError("E-META", f"{shown!r} has {len(found['input_ids'])} tokens, the model takes {limit}",
-                         field="long_texts", hint="shorten the window, or set long_texts='cut'")  # fmt: skip
-    if too_long:
-        found = llm.tokenizer(text, return_special_tokens_mask=True, truncation=True, max_length=limit)
-    ids = list(found["input_ids"])
-    keep = [special_tokens or not mask for mask in found["special_tokens_mask"]]
-    if not any(keep):
+    if all(special) and not (special_tokens and ids):
         raise InputError("E-META", f"{shown!r} gives no token", field="windows")
+    n_beyond = 0 if llm.max_positions is None else max(0, len(ids) - llm.max_positions)
+    if n_beyond and long_texts == "refuse":
+        raise InputError("E-META", f"{shown!r} has {len(ids)} tokens, the model takes {llm.max_positions}",
+                         field="long_texts", hint="shorten the window, or set long_texts='cut'")  # fmt: skip
+    if n_beyond:
+        # Not the tokenizer's own truncation: its side is a setting of the model's folder, and it spares no ends.
+        first, last = special.index(False), len(special) - special[::-1].index(False)
+        if last - first <= n_beyond:
+            raise InputError("E-META", f"the model's {llm.max_positions} tokens hold special ones only", field="llm")
+        gone = slice(first, first + n_beyond) if long_texts == "cut" else slice(last - n_beyond, last)
+        del ids[gone], special[gone]
     n_rows = llm.model.get_input_embeddings().weight.shape[0]
     if max(ids) >= n_rows:
         raise InputError("E-CKPT", f"the tokenizer knows token {max(ids)}, the model has {n_rows}", path=llm.folder)
-    return ids, keep, too_long
+    return ids, [special_tokens or not mask for mask in special], n_beyond > 0
 
 
 def _padded(tokens: list[tuple[list[int], list[bool]]], llm: LanguageModel) -> tuple[Any, Any, Any]:

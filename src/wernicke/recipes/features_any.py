@@ -83,7 +83,7 @@ class Config:
     form : {"npy", "zarr"}
     save_as : {"float32", "float16"}
     long_texts : {"cut", "refuse"}
-        What to do with a text beyond the model's context.
+        What to do with a text beyond the model's context; cut: its beginning, which was said longest ago.
     batch_size : int
     seed : int
         Of an untrained twin.

@@ -108,7 +108,7 @@ class Config:
     special_tokens : bool
         Whether tokens such as [CLS] count; always in faithful mode.
     long_texts : {"cut", "refuse"}
-        What to do with a text beyond the model's context; how many were cut is recorded.
+        What to do with a text beyond the model's context; cut: its end, as the authors; how many is recorded.
     save_as : {"float16", "float32"}
     batch_size : int
         Texts, windows or pictures a forward pass.

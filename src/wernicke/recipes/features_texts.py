@@ -41,7 +41,9 @@ def text_jobs(config: Config, stimuli: Stimuli, name: str, source: str) -> Itera
             texts = list(dict.fromkeys(text for each in windows.values() for text in each.unique))
             if not texts:
                 raise InputError("E-META", "no annotator says anything", field=f"levels.{level}")
-            tokens = tokenize(texts, model, special_tokens=config.special, long_texts=config.long_texts)
+            # The authors' code cuts the end off, which in their sorted captions is not what was said last.
+            long_texts = "cut_end" if config.long_texts == "cut" else config.long_texts
+            tokens = tokenize(texts, model, special_tokens=config.special, long_texts=long_texts)
             longest = longest_text(tokens)
             width = longest if config.n_tokens is None else config.n_tokens
             if width < longest:
