@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import h5py
 import numpy as np
@@ -19,12 +20,16 @@ from wernicke import cli
 from wernicke.core.errors import InputError
 from wernicke.data.bids import read_bids
 from wernicke.data.drama2brain import read_tvoxels
-from wernicke.data.maps import read_maps
+from wernicke.data.mapper import read_mapper
+from wernicke.data.maps import read_maps, write_maps
+from wernicke.data.surfaces import write_surface_maps
 from wernicke.recipes import drama2brain_simulate
 from wernicke.recipes.bids_source import BidsSource
+from wernicke.recipes.drama2brain_encode_results import compare_maps
 from wernicke.recipes.drama2brain_simulate import simulate_drama2brain
 from wernicke.recipes.map_pairs import MEAN, pair_table
 from wernicke.stats.spin import load_sphere, spin_test
+from wernicke.store.run import RunFolder
 
 N_VERTICES = 2 * 10242
 FAST = ("--n_permutations", "19", "--tail", "counted", "--n_bootstrap", "100", "--n_iter", "1", "--alphas", "100",
@@ -61,6 +66,7 @@ def encode(root: Path, run: Path, *flags: str) -> int:
                     *flags])  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_mapper_leads_to_maps_and_to_pairs_of_maps(root: Path, tmp_path: Path) -> None:
     write_mapper(tmp_path / "DM01.hdf", 24)
     run = tmp_path / "run"
@@ -88,6 +94,26 @@ def test_a_mapper_leads_to_maps_and_to_pairs_of_maps(root: Path, tmp_path: Path)
         assert row["p_spin"] == pytest.approx(one.p)
         assert row["difference"] == pytest.approx(float((first - other).mean()))
         assert (row["n_spins"], row["n_vertices"]) == (19, N_VERTICES)
+
+
+def test_models_that_were_fitted_apart_are_compared_at_the_layer_of_training_rows(tmp_path: Path) -> None:
+    mapper = read_mapper(write_mapper(tmp_path / "DM01.hdf", 24))
+    rng = np.random.default_rng(0)
+    r = {name: rng.normal(size=24) for name in ("Speech-layer1", "Speech-layer2", "Object-layer1")}
+    for name, values in r.items():
+        write_maps(tmp_path / "subjects" / "DM01" / name, {"r": values}, None)
+        write_surface_maps(tmp_path / "subjects" / "DM01" / name, {"r": values}, mapper)
+    table = pd.DataFrame({"subject": "DM01", "model": list(r), "band": ["Speech", "Speech", "Object"],
+                          "mean_cv_r": [0.1, 0.3, 0.2]})  # fmt: skip
+    folder = SimpleNamespace(path=lambda name: tmp_path / name)
+    config: Any = SimpleNamespace(reg_type="mono", mode="corrected", n_permutations=19, seed=0)
+    pairs = compare_maps(cast(RunFolder, folder), config, [], ["DM01"], table)
+    assert pairs is not None
+    (row,) = pairs.to_dict("records")
+    assert [row[key] for key in ("quantity", "subject", "model", "other")] == ["r", "DM01", "Speech", "Object"]
+    shown = np.arange(N_VERTICES) % 24
+    expected = np.corrcoef(r["Speech-layer2"][shown], r["Object-layer1"][shown])[0, 1]
+    assert row["r"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_what_cannot_be_mapped_is_refused_before_the_run(
