@@ -97,6 +97,23 @@ def test_batches_files_and_the_cache_do_not_matter(folders, tmp_path):
     assert all_.index["stimulus_id"].tolist() == list(files)
 
 
+def test_pictures_of_the_same_numbers_and_another_look_are_not_taken_for_one_another(folders):
+    numbers = np.kron(np.arange(16).reshape(4, 4), np.ones((8, 8))).astype(np.uint8)
+    one, other = (Image.fromarray(numbers, mode="P") for _ in range(2))
+    one.putpalette(bytes(range(48)))
+    other.putpalette(bytes(range(255, 207, -1)))
+    plain = Image.fromarray(picture(0, (32, 32)))
+    turned = plain.copy()
+    turned.getexif()[0x0112] = 6
+    for pair in ((one, other), (plain, turned)):
+        cached, fresh = (
+            [picture_features([p], folders["vit"], layers=1, device="cpu", cache=cache).bands["layer1"] for p in pair]
+            for cache in (True, False)
+        )
+        assert np.abs(fresh[0] - fresh[1]).max() > 0.01
+        np.testing.assert_allclose(cached, fresh, rtol=1e-4, atol=1e-5)
+
+
 def test_frames_of_a_film(folders, tmp_path):
     film = tmp_path / "film"
     film.mkdir()

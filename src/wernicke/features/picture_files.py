@@ -104,10 +104,10 @@ def _as_rgb(image: Any, path: Path | None) -> Any:
 
 
 def picture_print(picture: Any) -> str:
-    """Return a fingerprint of a picture's content: of the file, or of the pixels."""
+    """Return a fingerprint of a picture's content: of the file, or of the pixels as `read_picture` gives them."""
     if isinstance(picture, str | os.PathLike):
         return fingerprint(check_file(picture))
-    return fingerprint_array(np.asarray(picture))
+    return fingerprint_array(np.asarray(read_picture(picture)))  # palette, orientation and transparency applied
 
 
 def film_frames(
