@@ -158,3 +158,11 @@ def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
     flat = {name: array for name, array in matrices().items() if name != "voxel_to_fsaverage"}
     with pytest.raises(InputError, match="no matrix to fsaverage"):
         read_mapper(write(tmp_path / "f.hdf", flat)).project(np.ones(N_VOXELS))
+
+
+def test_another_format_is_named(tmp_path: Path) -> None:
+    (tmp_path / "register.dat").write_text("DM01\n2.0\n")
+    with pytest.raises(InputError, match="not an HDF5 file but .*") as error:
+        read_mapper(tmp_path / "register.dat")
+    assert error.value.code == "E-FMT"
+    assert "_mappers.hdf" in str(error.value)

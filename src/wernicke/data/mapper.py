@@ -16,7 +16,7 @@ import numpy as np
 from wernicke.core.checks import check_file
 from wernicke.core.errors import InputError
 from wernicke.data.matlab import hdf5_names, read_mat
-from wernicke.store.files import PathLike
+from wernicke.store.files import PathLike, describe_start
 
 N_FSAVERAGE, N_FSAVERAGE5 = 163_842, 10_242
 # A vertex or pixel has a value where at least this share of its weight falls on voxels that have one.
@@ -103,6 +103,11 @@ def read_mapper(path: PathLike, n_voxels: int | None = None) -> Mapper:
         what `wernicke.data.matlab.read_mat` raises.
     """
     path = check_file(path)
+    with path.open("rb") as file:
+        head = file.read(64)
+    if not head.startswith(b"\x89HDF"):
+        raise InputError("E-FMT", f"not an HDF5 file but {describe_start(head)}", path=path,
+                         hint="expected voxelwise-tutorials' mappers/<subject>_mappers.hdf")  # fmt: skip
     names = hdf5_names(path)
     vertices = _matrix(path, names, "voxel_to_fsaverage")
     if vertices is None and {"vox_to_fsavg_left_data", "vox_to_fsavg_right_data"} <= names:
