@@ -25,6 +25,8 @@ from wernicke.recipes.bids_bands import find_delays, make_bands
 from wernicke.recipes.bids_source import BidsSource, events_of
 from wernicke.recipes.config import build, load_config
 from wernicke.recipes.drama2brain_corrected import draw_balances
+from wernicke.recipes.drama2brain_scoring import cap_blocks
+from wernicke.stats.autocorrelation import block_length
 
 NUISANCE = ["on_off", "position", "head_motion", "untrained_twin"]
 QUICK = {"n_iter": 1, "alphas": [1.0, 10.0, 100.0], "n_permutations": 99, "tail": "counted", "layer": 1}
@@ -54,9 +56,9 @@ def columns(run: Path, subject: str = "01") -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def haxby(shared: Path, tiny_llm: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[str]]:
-    """(data set, run, command): twelve runs of one slice, from volumes to maps with nuisance bands."""
+    """(data set, run, command): eight of the twelve runs of one slice, from volumes to maps with nuisance bands."""
     folder = tmp_path_factory.mktemp("haxby")
-    root = make_haxby(folder / "ds", shared / "data" / "haxby2001")
+    root = make_haxby(folder / "ds", shared / "data" / "haxby2001", n_runs=8)
     sentences = load_config("haxby_encode")[1]["sentences"]
     config = write_config(
         folder / "haxby.yaml", nuisance=NUISANCE, llm=str(tiny_llm),
@@ -102,7 +104,7 @@ def test_facts_and_card_say_what_was_done(haxby: tuple[Path, Path, list[str]]) -
     assert facts["features"]["bands"]["head_motion"]["delays_s"] == [0.0]
     assert facts["split"]["overlaps"] == {"run": 0, "stimulus_id": 8}
     assert not any(facts["split"]["poison_audit"].values())
-    assert [r["n_kept"] for r in facts["preprocess"]["runs"]["01"]] == [121] * 12
+    assert [r["n_kept"] for r in facts["preprocess"]["runs"]["01"]] == [121] * 8
     assert facts["preprocess"]["settings"]["high_pass"] == "cosine"
     card = {line["code"]: line["result"] for line in json.loads((run / "card.json").read_text())["lines"]}
     assert card["V11"] == card["V9"] == card["V10"] == "PASS"
@@ -338,6 +340,18 @@ def test_all_bands_are_himalayas_group_ridge(fold: dict[str, Any]) -> None:
     np.testing.assert_allclose(ours.array("full")[:, clear], (X @ coef + intercept)[:, clear], atol=1e-3)
     share = X[:, :width] @ coef[:width]
     np.testing.assert_allclose(ours.array("share")[:, clear], (share - share.mean(axis=0))[:, clear], atol=1e-3)
+
+
+def test_predictions_that_follow_the_clock_do_not_end_the_run() -> None:
+    """Where nothing but the time in a run predicts, three autocorrelation times are longer than a tenth of the data."""
+    rng, runs = np.random.default_rng(0), np.repeat(["a", "b", "c", "d", "e", "f"], 200)
+    clock = np.tile(np.linspace(-1, 1, 200), 6)[:, None] * rng.standard_normal(30)
+    noise = rng.standard_normal((1200, 30))
+    with pytest.raises(InputError, match="expected at least 10"):
+        block_length(clock, noise, runs)
+    blocks = cap_blocks(clock, noise, runs)
+    assert blocks["block_length_tr"] == 50  # the longest of which 20 fit
+    assert blocks["autocorrelation_tr"] > 50 / 3
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from wernicke.data.maps import write_maps
 from wernicke.data.sheets import describe_sheet
 from wernicke.data.surfaces import Cortex, write_surface_maps
 from wernicke.recipes import bids_encode_tables as tables
+from wernicke.recipes.drama2brain_encode_results import slowest
 from wernicke.recipes.map_pairs import pair_table, read_columns
 from wernicke.scoring.encoding_card import encoding_card
 from wernicke.store.files import write_json
@@ -172,7 +173,7 @@ def describe(
                      "layer_by_fold": {s: unit["layer_by_fold"] for s, unit in units.items()}},
         "split": first["split"],
         "units": {f"{s}/{config.model}": dict(unit) for s, unit in units.items()},
-        "test": {**first["null"], "n_tests": int(made["models"]["n_voxels"].sum()),
+        "test": {**slowest(units.values()), "n_tests": int(made["models"]["n_voxels"].sum()),
                  "n_significant": int(made["models"]["n_significant"].sum()),
                  "n_constant": int(sum(unit["n_constant"] for unit in units.values()))},
         "score": "correlation",
@@ -192,6 +193,7 @@ def describe_maps(config: Config) -> dict[str, str]:
     if config.nuisance:
         shares = ("language", *config.nuisance)
         maps = maps | {f"share_{name}": f"share of {name} in r of all bands (product measure)" for name in shares}
+    maps = maps | {"slow": "1: three autocorrelation times are longer than the blocks; only where blocks had to be cut"}
     if config.layer == "all":
         maps = maps | {"best_layer": "layer of the highest cross-validated r within the training runs"}
     if config.data.rois is not None:
@@ -226,7 +228,7 @@ def card_facts(
         "overlaps": overlaps,
         "accepted_leaks": first["split"]["accepted_leaks"],
         "voxel_selection": {"on": "none", "detail": "all voxels or vertices of the mask are scored"},
-        "null": {key: first["null"][key] for key in ("type", "n_permutations", "block_length_tr", "n_blocks")},
+        "null": {key: value for key, value in slowest(units.values()).items() if key != "tail"},
         "correction": {"method": "BH", "q": 0.05, "n_tests": int(made["models"]["n_voxels"].sum()),
                        "n_significant": int(made["models"]["n_significant"].sum()),
                        "smallest_p": float(made["models"]["smallest_p"].min())},

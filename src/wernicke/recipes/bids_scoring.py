@@ -12,8 +12,9 @@ import numpy as np
 from wernicke.encoding.partition_fit import leading_directions
 from wernicke.recipes.bids_bands import Bands
 from wernicke.recipes.bids_fit import Fold, Responses, tiles
+from wernicke.recipes.drama2brain_scoring import cap_blocks, slower_times
 from wernicke.ridge import r2_score
-from wernicke.stats.autocorrelation import block_length
+from wernicke.stats.autocorrelation import TIMES_PER_BLOCK
 from wernicke.stats.detrend import detrend_runs
 from wernicke.stats.fdr import fdr
 from wernicke.stats.permutation import permutation_test
@@ -69,7 +70,7 @@ def score(
     left_out = LeftOut(folds, responses.shape[0])
     n_voxels = responses.shape[1]
     columns = fold_columns(left_out, names, models, bands)
-    blocks: dict[str, Any] = {"block_length_tr": find_block_length(left_out, responses, voxels, config.tile)}
+    blocks = find_blocks(left_out, responses, voxels, config.tile)
     nuisance = nuisance_directions(folds, bands, responses.runs) if len(models) > 1 else None
     kept = None
     if save_to is not None:
@@ -92,6 +93,7 @@ def score(
         "n_constant": n_voxels - len(voxels),
         "r_by_run": {model: by_run[:, i].tolist() for i, model in enumerate(models)},
         "null": {"type": "block permutation", "n_permutations": config.n_permutations, "tail": config.tail, **blocks},
+        **({"n_slow": int(columns["slow"].sum())} if "slow" in columns else {}),
         "n_columns": folds[0].facts["n_columns"],
         "layers": layer_facts(left_out, bands),
         "layer_by_fold": [fold.facts["layer"] for fold in folds],
@@ -137,8 +139,8 @@ def layer_facts(left_out: LeftOut, bands: Bands) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def find_block_length(left_out: LeftOut, responses: Responses, voxels: np.ndarray, tile: int) -> int:
-    """One block length for all voxels, from some of every tile (`wernicke.stats.autocorrelation.block_length`)."""
+def find_blocks(left_out: LeftOut, responses: Responses, voxels: np.ndarray, tile: int) -> dict[str, Any]:
+    """One block length for all voxels, from some of every tile (`drama2brain_scoring.cap_blocks`)."""
     stretches = list(tiles(voxels, tile))
     each = -(-_VOXELS_FOR_BLOCKS // len(stretches))
     predicted, truth = [], []
@@ -149,7 +151,7 @@ def find_block_length(left_out: LeftOut, responses: Responses, voxels: np.ndarra
     scaled, measured = (
         detrend_runs(np.concatenate(parts, axis=1), responses.runs, order=0) for parts in (predicted, truth)
     )
-    return int(block_length(scaled, measured.astype(np.float64), responses.runs))
+    return cap_blocks(scaled, measured.astype(np.float64), responses.runs)
 
 
 def score_tile(
@@ -179,7 +181,10 @@ def score_tile(
         "r2" if model == "full" else f"r2_{model}": np.asarray(r2_score(values.astype(np.float64), prediction))
         for model, prediction in predicted.items()
     }
-    found["p"] = test(detrend_runs(predicted["full"], runs, order=0), truth)
+    scaled = detrend_runs(predicted["full"], runs, order=0)
+    found["p"] = test(scaled, truth)
+    if "autocorrelation_tr" in blocks:
+        found["slow"] = slower_times(scaled, truth, runs) * TIMES_PER_BLOCK > blocks["block_length_tr"]
     if nuisance is not None:
         found["unique_language"] = found["r2"] - found["r2_nuisance"]
         found["unique_nuisance"] = found["r2"] - found["r2_language"]

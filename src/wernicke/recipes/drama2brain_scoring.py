@@ -158,26 +158,30 @@ def find_subset(model: Model, names: Sequence[str], kind: str) -> Subset:
 def find_blocks(
     data: PartitionData, tiles: FinishedTiles, test: torch.Tensor, subset: Subset, stretches: list[slice]
 ) -> dict[str, Any]:
-    """Return one block length for all voxels, from some of every tile, and whether it is as long as it should be.
-
-    Three autocorrelation times of the slower series (`wernicke.stats.autocorrelation`) where that leaves blocks enough.
-    Bands that change with scenes, such as summaries, predict series so slow that it does not: then the longest that
-    leaves `_FEWEST_BLOCKS`, and facts, card and the map `slow` say so.
-    """
+    """Return one block length for all voxels, from some of every tile (`cap_blocks`)."""
     each = -(-_VOXELS_FOR_BLOCKS // len(stretches))
     predictions, responses = [], []
     for number, columns in enumerate(stretches):
         predictions.append(tiles.predict(test, subset, number, each))
         responses.append(data.responses[:, data.varying[columns][:each]][data.test_rows])
-    predicted, truth = np.concatenate(predictions, axis=1), np.concatenate(responses, axis=1)
+    return cap_blocks(np.concatenate(predictions, axis=1), np.concatenate(responses, axis=1), data.test_runs)
+
+
+def cap_blocks(predicted: np.ndarray, truth: np.ndarray, runs: Any) -> dict[str, Any]:
+    """Return the block length, and the autocorrelation time where blocks are shorter than that asks for.
+
+    Three autocorrelation times of the slower series (`wernicke.stats.autocorrelation`) where that leaves blocks enough.
+    Bands that change with scenes, such as summaries, or with the time in a run predict series so slow that it does
+    not: then the longest that leaves `_FEWEST_BLOCKS`, and facts, card and the map `slow` say so.
+    """
     try:
-        return {"block_length_tr": block_length(predicted, truth, data.test_runs)}
+        return {"block_length_tr": int(block_length(predicted, truth, runs))}
     except InputError as error:
         if error.code != "E-SIZE":
             raise
-    times = slower_times(predicted, truth, data.test_runs)
-    lengths = segment_lengths(run_segments(data.test_runs, len(truth)))
-    longest = max(n for n in range(1, int(lengths.max()) + 1) if (lengths // n).sum() >= _FEWEST_BLOCKS)
+    times = slower_times(predicted, truth, runs)
+    lengths = segment_lengths(run_segments(runs, len(truth)))
+    longest = max((n for n in range(1, int(lengths.max()) + 1) if (lengths // n).sum() >= _FEWEST_BLOCKS), default=1)
     time = float(np.nanquantile(times, VOXEL_QUANTILE))
     log.warning(
         "blocks of %d TR: three autocorrelation times of the slowest predictions are %.0f TR", longest, 3 * time
