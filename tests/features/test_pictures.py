@@ -77,6 +77,26 @@ def test_equal_to_transformers(folders, kind, n_special):
     assert "torchvision" not in sys.modules
 
 
+def test_a_masked_autoencoder_sees_every_patch_in_its_place(tmp_path, monkeypatch):
+    import transformers as t
+
+    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    masked = t.ViTMAEModel(t.ViTMAEConfig(image_size=32, patch_size=8, **size))
+    masked.save_pretrained(tmp_path / "mae")
+    t.ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "mae")
+    plain = t.ViTModel(t.ViTConfig(image_size=32, patch_size=8, **size), add_pooling_layer=False).eval()
+    plain.load_state_dict(masked.state_dict())
+    model = load_vision(tmp_path / "mae", device="cpu")
+    found = picture_features(PICTURES, model, layers="all", pool="flat", cache=False)
+    with torch.no_grad():
+        pixels = model.pixels([Image.fromarray(p) for p in PICTURES])
+        for k, state in enumerate(plain(pixels, output_hidden_states=True).hidden_states):
+            np.testing.assert_allclose(found.bands[f"layer{k}"], state.flatten(1), rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr("wernicke.pretrained.vision._is_masked", lambda network: False)
+    with pytest.raises(InputError, match="random numbers"):
+        load_vision(tmp_path / "mae", device="cpu")
+
+
 def test_class_tokens_count_on_request(folders):
     found = picture_features(PICTURES, folders["deit"], layers=1, special_tokens=True, device="cpu")
     np.testing.assert_allclose(

@@ -47,8 +47,18 @@ class VisionModel:
         return batch.to(device=self.model.device, dtype=self.model.dtype)
 
     def states(self, pixels: Any) -> tuple[Any, ...]:
-        """Return transformers' hidden states: (n, n_tokens, dim), or (n, channels, height, width)."""
-        return self.model(pixel_values=pixels, output_hidden_states=True).hidden_states
+        """Return transformers' hidden states: (n, n_tokens, dim), or (n, channels, height, width).
+
+        Of a masked autoencoder (ViT-MAE), which shuffles its patches and drops most of them in training, the states of
+        all patches in their order.
+        """
+        import torch
+
+        options = {}
+        if _is_masked(self.model):
+            n_patches = self.model.embeddings.position_embeddings.shape[1] - 1
+            options["noise"] = torch.arange(n_patches, device=pixels.device).repeat(len(pixels), 1)
+        return self.model(pixel_values=pixels, output_hidden_states=True, **options).hidden_states
 
     def n_prefix(self, pixels: Any, state: Any) -> int:
         """Return how many tokens before the patches stand for no place: class, distillation, register tokens."""
@@ -81,7 +91,8 @@ def load_vision(
     Raises
     ------
     InputError
-        E-CFG (a model without pictures, or half precision on the CPU), E-REF, E-UNSAFE, E-CKPT.
+        E-CFG (a model without pictures, one that draws random numbers, or half precision on the CPU), E-REF, E-UNSAFE,
+        E-CKPT.
     """
     import torch
     from PIL import Image
@@ -95,15 +106,21 @@ def load_vision(
     network = load_frozen(located.folder, device=device, dtype=dtype)
     for part in ("vision_model", "vision_tower"):
         network = getattr(network, part, network)
+    if _is_masked(network):
+        network.config.mask_ratio = 0.0
     loaded = VisionModel(network, processor, located, 0, dtype)
     with torch.inference_mode():
         try:
-            states = loaded.states(loaded.pixels([Image.new("RGB", (64, 64))]))
+            pixels = loaded.pixels([Image.linear_gradient("L").convert("RGB")])
+            states, again = loaded.states(pixels), loaded.states(pixels)
         except TypeError as error:
             raise InputError("E-CFG", f"not a model of pictures alone ({error})", field="model",
                              path=located.folder) from None  # fmt: skip
     if not states:
         raise InputError("E-CFG", "the model reports no hidden states", path=located.folder, field="model")
+    if any((a - b).norm() > 0.01 * a.norm() for a, b in zip(states, again, strict=True)):
+        raise InputError("E-CFG", "the model's states of one picture differ from call to call: it draws random numbers",
+                         path=located.folder, field="model")  # fmt: skip
     return VisionModel(network, processor, located, len(states), dtype)
 
 
@@ -119,6 +136,10 @@ def _efficientnet(device: str, dtype: str) -> VisionModel:
     with torch.inference_mode():
         n_states = len(loaded.states(loaded.pixels([Image.new("RGB", (64, 64))])))
     return VisionModel(network, preprocess, located, n_states, dtype)
+
+
+def _is_masked(network: Any) -> bool:
+    return network.config.model_type == "vit_mae"
 
 
 def check_dtype(dtype: str, device: str) -> str:
