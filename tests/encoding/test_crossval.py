@@ -88,8 +88,13 @@ def test_two_runs_are_refused(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -
         predict_left_out_runs([features[rows]], responses[rows], runs[rows], ALPHAS)
 
 
-def test_folds_must_cover_every_sample(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+def test_folds_may_score_some_samples_and_none_twice(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     features, responses, runs = data
-    splits = predict_left_out_runs([features], responses, runs, ALPHAS).splits
-    with pytest.raises(InputError, match="E-SPLIT splits"):
-        predict_left_out_runs([features], responses, runs, ALPHAS, splits=splits[:2])
+    whole = predict_left_out_runs([features], responses, runs, ALPHAS)
+    part = predict_left_out_runs([features], responses, runs, ALPHAS, splits=whole.splits[:2])
+    scored = (runs == 3) | (runs == 1)
+    np.testing.assert_array_equal(part.scored, scored)
+    np.testing.assert_array_equal(part.predictions[scored], whole.predictions[scored])
+    assert np.isnan(part.predictions[~scored]).all()
+    with pytest.raises(InputError, match="E-SPLIT splits: 30 samples are tested by several folds"):
+        predict_left_out_runs([features], responses, runs, ALPHAS, splits=[*whole.splits, whole.splits[0]])

@@ -2,110 +2,34 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from wernicke.core.checks import check_labels, check_matrix, check_range
 from wernicke.core.errors import InputError
+from wernicke.core.recording import Recording
 from wernicke.core.seeds import derive_rng
-from wernicke.core.split import Split
 from wernicke.core.units import seconds_to_tr
+from wernicke.encoding.by_run import mean_over_runs, scores_by_run, zscore_by_run
 from wernicke.encoding.contrasts import (
     block_responses,
     contrast_correlation,
-    correlation_by_run,
     permute_within_runs,
     remove_shared,
     why_no_contrasts,
 )
 from wernicke.encoding.crossval import predict_left_out_runs
+from wernicke.encoding.folds import Folds, resolve_folds, scorable_voxels, scored_samples, stimuli_of_samples
+from wernicke.encoding.result import EncodingResult
 from wernicke.features.align import delay
 from wernicke.features.compact import isometric
 from wernicke.stats.ceiling import correlation_ceiling, split_half_reliability
-from wernicke.stats.detrend import detrend_runs
 from wernicke.stats.fdr import fdr
 from wernicke.stats.permutation import PermutationResult, permutation_test
 
-log = logging.getLogger(__name__)
-
 DEFAULT_ALPHAS = tuple(float(f"{a:.6g}") for a in np.logspace(-3, 6, 19))
-
-
-@dataclass(frozen=True)
-class EncodingResult:
-    """One value a voxel, NaN where a voxel is constant.
-
-    Attributes
-    ----------
-    r : array, shape (n_voxels,)
-        Pearson r of held-out predictions, computed within each left-out run and averaged, weighted by run length.
-    r_by_run : array, shape (n_runs, n_voxels)
-    p, p_fdr, p_fwe : array, shape (n_voxels,)
-        Block permutation, one-sided; adjusted by Benjamini-Hochberg; corrected by the maximum statistic.
-    contrast_r : array, shape (n_voxels,), or None
-        Correlation of predicted with measured condition contrasts (block responses less the run's mean over
-        conditions), over all runs and conditions.
-    contrast_p, contrast_p_fdr : array, shape (n_voxels,), or None
-        Conditions shuffled within runs, one-sided.
-    ceiling, ceiling_se : array, shape (n_voxels,), or None
-        Noise ceiling of `contrast_r`: the correlation that the true contrasts would reach with single runs, from the
-        split-half reliability over runs. NaN where the reliability is not above 0.
-    ceiling_reason : str
-        Why `contrast_r` and `ceiling` are None; empty otherwise.
-    predictions : array, shape (n_samples, n_voxels)
-        Held out.
-    alphas : array, shape (n_folds, n_voxels)
-        Penalties chosen inside each fold's training runs.
-    splits : tuple of Split
-    edge_share : float
-        Share of voxels and folds whose penalty is the grid's smallest or largest; a large share asks for a wider grid
-        where the voxel is predicted at all.
-    block_length_tr, n_blocks, n_permutations : int
-    n_constant : int
-        Voxels that are constant within every run and were left out.
-    """
-
-    r: np.ndarray
-    r_by_run: np.ndarray
-    p: np.ndarray
-    p_fdr: np.ndarray
-    p_fwe: np.ndarray | None
-    contrast_r: np.ndarray | None
-    contrast_p: np.ndarray | None
-    contrast_p_fdr: np.ndarray | None
-    ceiling: np.ndarray | None
-    ceiling_se: np.ndarray | None
-    ceiling_reason: str
-    predictions: np.ndarray
-    alphas: np.ndarray
-    splits: tuple[Split, ...]
-    edge_share: float
-    block_length_tr: int
-    n_blocks: int
-    n_permutations: int
-    n_constant: int
-
-    def __str__(self) -> str:
-        lines = [
-            f"voxels        {len(self.r)}" + (f" ({self.n_constant} constant, left out)" if self.n_constant else ""),
-            f"r             mean {np.nanmean(self.r):.3f}, best {np.nanmax(self.r):.3f} "
-            f"({len(self.splits)} runs, one left out at a time)",
-            f"FDR .05       {int(np.nansum(self.p_fdr <= 0.05))} voxels (block permutation, {self.n_permutations} "
-            f"draws, {self.n_blocks} blocks of {self.block_length_tr} TR)",
-        ]
-        if self.contrast_r is not None:
-            lines.append(f"contrasts     mean r {np.nanmean(self.contrast_r):.3f}")
-        if self.ceiling is not None:
-            lines.append(
-                f"ceiling       mean {np.nanmean(self.ceiling):.3f} over the {int(np.isfinite(self.ceiling).sum())} "
-                "voxels that have one"
-            )
-        else:
-            lines.append(f"ceiling       none: {self.ceiling_reason}")
-        return "\n".join(lines)
 
 
 def mean_delay_tr(delays_tr: Sequence[int]) -> int:
@@ -148,7 +72,9 @@ def encode(
     n_iter: int = 20,
     n_permutations: int = 999,
     seed: int = 0,
-    splits: Sequence[Split] | None = None,
+    splits: Folds | None = None,
+    stimuli: Sequence[Any] | np.ndarray | Recording | None = None,
+    accepted_leaks: Sequence[str] = (),
 ) -> EncodingResult:
     """Predict every voxel from features, one left-out run at a time, and test the predictions.
 
@@ -171,14 +97,24 @@ def encode(
     conditions : sequence, shape (n_samples,), optional
         The condition of each volume, `baseline` where nothing was shown.
     baseline : hashable
-    alphas : sequence of float
-        Grid of penalties, for features scaled to a total variance of 1 in each fold's training rows.
+    alphas : sequence of float, or float
+        Grid of penalties, for features scaled to a total variance of 1 in each fold's training rows; or a single one.
     n_iter : int
         Random draws of the bands' balance in banded ridge; without effect on one band.
     n_permutations : int
     seed : int
-    splits : sequence of Split, optional
-        Folds to use instead of leave-one-run-out over all runs; their keys and accepted leaks travel along.
+    splits : iterable of Split, or of (train rows, test rows), optional
+        Folds to use instead of leave-one-run-out over all runs, at least two training runs each. Each sample is tested
+        once or not at all: a single fold with a fixed test run is allowed, and samples that no fold tests count in no
+        score and no test (`EncodingResult.scored`). Runs with the same predictions throughout, as repeats of a test
+        film, are each scored in `r`, and averaged for the permutation test, because they are no independent samples.
+    stimuli : sequence, shape (n_samples,), or Recording, optional
+        What was shown at each sample, missing or `baseline` where nothing was; a Recording gives its samples'
+        `stimulus_id`. The same stimulus on both sides of a fold is refused. By default the `stimulus_id` of the
+        Splits' own samples is used, where there is one.
+    accepted_leaks : sequence of str
+        ``"stimulus_id"`` or ``"run"``, which may stand on both sides; the result names them. Besides what a Split
+        accepts itself.
 
     Returns
     -------
@@ -187,8 +123,9 @@ def encode(
     Raises
     ------
     InputError
-        E-SHAPE, E-NONFIN, E-SPLIT (fewer than three runs), E-CFG (a delay that is no whole TR), E-META, E-CONST (no
-        voxel varies), E-SIZE (fewer than 10 blocks for the permutation test).
+        E-SHAPE, E-NONFIN, E-SPLIT (fewer than three runs, a sample tested twice, a run or stimulus on both sides),
+        E-CFG (a delay that is no whole TR), E-META, E-CONST (no voxel varies), E-SIZE (fewer than 10 blocks for the
+        permutation test).
 
     Examples
     --------
@@ -197,37 +134,37 @@ def encode(
     """
     responses = check_matrix(responses, "responses")
     runs = _contiguous(check_labels(runs, "runs", len(responses)))
-    for alpha in alphas:
-        check_range(alpha, "alphas", low=0, low_open=True)
+    penalties = _check_alphas(alphas)
     check_range(n_permutations, "n_permutations", low=19)
     labels = None if conditions is None else check_labels(conditions, "conditions", len(responses))
     delays_tr = seconds_to_tr(delays_s, tr_s, "delays_s")
-    shift_tr = mean_delay_tr(delays_tr)
-    reason: str | None = "no conditions given, and without repeats of a condition there is no ceiling"
-    if labels is not None:
-        reason = why_no_contrasts(runs, labels, shift_tr=shift_tr, baseline=baseline)
+    shown = None if stimuli is None else stimuli_of_samples(stimuli, len(runs), baseline=baseline)
+    folds = resolve_folds(splits, runs, stimuli=shown, accepted_leaks=accepted_leaks)
+    scored = scored_samples(folds, len(runs))
+    design: dict[str, Any] = {"shift_tr": mean_delay_tr(delays_tr), "baseline": baseline}
+    reason = _why_no_contrasts(runs, labels, scored, **design)
     bands = delayed_bands(features, runs, delays_tr)
-    varies = _varying(responses, runs)
+    varies = scorable_voxels(responses, runs, folds)
     kept = responses[:, varies]
     held_out = predict_left_out_runs(
-        bands, kept, runs, alphas, seed=seed, n_iter=n_iter, splits=splits, progress="encode"
+        bands, kept, runs, penalties, seed=seed, n_iter=n_iter, splits=folds, progress="encode"
     )
-    test = permute_predictions(held_out.predictions, kept, runs, n_permutations=n_permutations, seed=seed)
-    by_run = correlation_by_run(held_out.predictions, kept, runs)
+    rows = slice(None) if scored.all() else scored
+    seen = (held_out.predictions[rows], kept[rows], runs[rows])
+    test = permute_predictions(*seen, stretches=_stretches(runs, scored), n_permutations=n_permutations, seed=seed)
+    by_run = scores_by_run(*seen)
     spread = _Spread(varies)
     contrast: dict[str, np.ndarray | None] = dict.fromkeys(
         ("contrast_r", "contrast_p", "contrast_p_fdr", "ceiling", "ceiling_se")
     )
     if labels is not None and reason is None:
-        found = contrast_tests(
-            held_out.predictions, kept, runs, labels,
-            shift_tr=shift_tr, baseline=baseline, n_permutations=n_permutations, seed=seed,
-        )  # fmt: skip
+        found = contrast_tests(*seen, labels[rows], **design, n_permutations=n_permutations, seed=seed)
         contrast.update({name: spread(values) for name, values in found.items()})
         if "ceiling" not in found:
-            reason = "two conditions have no split-half correlation; a ceiling needs at least 3"
+            reason = "a ceiling is a split-half correlation over conditions; it needs at least 3, and 2 scored runs"
+    edges = np.isin(held_out.alphas, (min(penalties), max(penalties)))
     return EncodingResult(
-        r=spread(test.r),
+        r=spread(mean_over_runs(by_run, runs[rows])),
         r_by_run=spread(by_run),
         p=spread(test.p),
         p_fdr=spread(fdr(test.p, n_permutations=n_permutations).p_adjusted),
@@ -236,7 +173,9 @@ def encode(
         predictions=spread(held_out.predictions),
         alphas=spread(held_out.alphas),
         splits=held_out.splits,
-        edge_share=float(np.isin(held_out.alphas, (min(alphas), max(alphas))).mean()) if len(bands) == 1 else np.nan,
+        scored=scored,
+        scored_runs=tuple(dict.fromkeys(runs[rows].tolist())),
+        edge_share=float(edges.mean()) if len(bands) == 1 else np.nan,
         block_length_tr=test.block_length,
         n_blocks=test.n_blocks,
         n_permutations=test.n_permutations,
@@ -246,16 +185,44 @@ def encode(
 
 
 def permute_predictions(
-    predictions: np.ndarray, responses: np.ndarray, runs: np.ndarray, *, n_permutations: int, seed: int
+    predictions: np.ndarray,
+    responses: np.ndarray,
+    runs: np.ndarray,
+    *,
+    n_permutations: int,
+    seed: int,
+    stretches: np.ndarray | None = None,
 ) -> PermutationResult:
-    """Block permutation of predictions and responses that are z-scored within runs, so that r is the mean over runs."""
-    return permutation_test(
-        detrend_runs(predictions, runs, order=0),
-        detrend_runs(responses, runs, order=0),
-        runs,
-        n_permutations=n_permutations,
-        seed=seed,
-    )
+    """Block permutation of predictions and responses that are z-scored within runs.
+
+    The statistic of a voxel that varies in every run is `EncodingResult.r`. Of one that is constant in some it is r
+    times a number that no permutation changes: its zeros there meet predictions under every permutation, as they do
+    under the observed order, which keeps the null as wide as the runs with data make it.
+
+    Stretches (samples without a gap, by default the runs) with the same predictions are repeats of a stimulus: their
+    responses are added up, which leaves the statistic as it is up to such a number, and the blocks independent.
+    """
+    x, y = zscore_by_run(predictions, runs), zscore_by_run(responses, runs)
+    labels = runs if stretches is None else stretches
+    firsts: list[np.ndarray] = []
+    for label in dict.fromkeys(labels.tolist()):
+        rows = np.flatnonzero(labels == label)
+        first = next((known for known in firsts if _same(x, known, rows)), None)
+        if first is None:
+            firsts.append(rows)
+        else:
+            y[first] += y[rows]
+    if sum(map(len, firsts)) < len(labels):
+        unique = np.concatenate(firsts)
+        x, y, labels = x[unique], y[unique], labels[unique]
+    return permutation_test(x, y, labels, n_permutations=n_permutations, seed=seed)
+
+
+def _same(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> bool:
+    """Are the z-scored predictions of two stretches the same, up to the rounding of a matrix product?"""
+    if len(a) != len(b) or np.abs(x[a, 0] - x[b, 0]).max() > 1e-6:
+        return False
+    return bool(np.abs(x[a] - x[b]).max() <= 1e-6)
 
 
 def contrast_tests(
@@ -280,7 +247,7 @@ def contrast_tests(
     )
     p = np.where(np.isnan(r), np.nan, (1 + (null >= r - 1e-12).sum(axis=0)) / (1 + n_permutations))
     found = {"contrast_r": r, "contrast_p": p, "contrast_p_fdr": fdr(p, n_permutations=n_permutations).p_adjusted}
-    if measured.shape[1] > 2:
+    if measured.shape[1] > 2 and len(measured) > 1:
         reliability = split_half_reliability(measured, seed=seed)
         found["ceiling"] = correlation_ceiling(reliability.single_run)
         # Delta method for the square root.
@@ -288,23 +255,34 @@ def contrast_tests(
     return found
 
 
+def _check_alphas(alphas: Sequence[float] | float) -> list[float]:
+    values = np.atleast_1d(np.asarray(alphas, dtype=object))
+    if values.ndim != 1 or not len(values):
+        raise InputError("E-CFG", f"found shape {values.shape}, expected one penalty or more", field="alphas")
+    return [check_range(alpha, "alphas", low=0, low_open=True) for alpha in values]
+
+
 def _contiguous(runs: np.ndarray) -> np.ndarray:
-    if 1 + int((runs[1:] != runs[:-1]).sum()) != len(np.unique(runs)):
+    if 1 + int((runs[1:] != runs[:-1]).sum()) != len(set(runs.tolist())):
         raise InputError("E-META", "a run is split into several segments", field="runs",
                          hint="sort the samples by run and time; delays must not cross a run's border")  # fmt: skip
     return runs
 
 
-def _varying(responses: np.ndarray, runs: np.ndarray) -> np.ndarray:
-    """Return which voxels vary within at least one run; the others have no score, and are counted."""
-    varies = np.zeros(responses.shape[1], dtype=bool)
-    for run in np.unique(runs):
-        varies |= np.ptp(responses[runs == run], axis=0) > 0
-    if not varies.any():
-        raise InputError("E-CONST", f"all {len(varies)} voxels are constant within every run", field="responses")
-    if not varies.all():
-        log.warning("%d of %d voxels are constant and left out: NaN in every map", (~varies).sum(), len(varies))
-    return varies
+def _stretches(runs: np.ndarray, scored: np.ndarray) -> np.ndarray:
+    """Number the stretches of scored samples between which a run ends or samples are not scored: shape (n_scored,)."""
+    at = np.flatnonzero(scored)
+    return np.concatenate([[0], np.cumsum((np.diff(at) > 1) | (runs[at][1:] != runs[at][:-1]))])
+
+
+def _why_no_contrasts(
+    runs: np.ndarray, labels: np.ndarray | None, scored: np.ndarray, *, shift_tr: int, baseline: Hashable
+) -> str | None:
+    if labels is None:
+        return "no conditions given, and without repeats of a condition there is no ceiling"
+    if set(runs[scored].tolist()) & set(runs[~scored].tolist()):
+        return "the folds score parts of runs; contrasts need whole runs"
+    return why_no_contrasts(runs[scored], labels[scored], shift_tr=shift_tr, baseline=baseline)
 
 
 class _Spread:

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from wernicke.core.errors import InputError
 from wernicke.core.seeds import derive_rng
 from wernicke.core.split import Split
 from wernicke.encoding.arrays import delayed_bands, mean_delay_tr
-from wernicke.encoding.contrasts import block_responses, contrast_correlation, correlation_by_run, remove_shared
+from wernicke.encoding.by_run import mean_over_runs, scores_by_run
+from wernicke.encoding.contrasts import block_responses, contrast_correlation, remove_shared
 from wernicke.encoding.crossval import predict_left_out_runs
 
 N_BOOTSTRAP = 2000
@@ -125,19 +127,23 @@ class Comparison:
 
     def predict(self, bands: Mapping[str, np.ndarray]) -> np.ndarray:
         """Held-out predictions from delayed bands, shape (n_samples, n_voxels)."""
-        return predict_left_out_runs(
+        held_out = predict_left_out_runs(
             bands, self.responses, self.runs, self.alphas, seed=self.seed, splits=self.splits
-        ).predictions
+        )
+        if not held_out.scored.all():
+            raise InputError("E-SPLIT", f"the folds test {int(held_out.scored.sum())} of {len(self.runs)} samples, "
+                             "expected all", field="splits")  # fmt: skip
+        return held_out.predictions
 
     def score(self, name: str, what: str, predictions: np.ndarray) -> ModelScore:
         """Score one set of held-out predictions, with intervals by bootstrap over runs."""
-        by_run = np.nan_to_num(correlation_by_run(predictions, self.responses, self.runs))
+        by_run = scores_by_run(predictions, self.responses, self.runs)
         predicted = self.contrasts(predictions)
-        r_voxels = by_run.mean(axis=0)
+        r_voxels = mean_over_runs(by_run, self.runs)
         contrast_voxels = contrast_correlation(predicted, self.measured)
-        r_boot = self.run_weights @ by_run.mean(axis=1) / len(by_run)
+        r_boot = np.nanmean(mean_over_runs(by_run, self.runs, run_weights=self.run_weights), axis=1)
         contrast_boot = np.nanmean(contrast_correlation(predicted, self.measured, run_weights=self.run_weights), axis=1)
-        r, contrast = float(r_voxels.mean()), float(np.nanmean(contrast_voxels))
+        r, contrast = float(np.nanmean(r_voxels)), float(np.nanmean(contrast_voxels))
         return ModelScore(
             name, what, r, contrast, interval(r_boot), interval(contrast_boot), np.array([r]), np.array([contrast]),
             r_boot, contrast_boot, r_voxels, contrast_voxels,

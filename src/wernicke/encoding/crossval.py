@@ -16,6 +16,7 @@ from wernicke.core.checks import check_labels
 from wernicke.core.errors import InputError
 from wernicke.core.seeds import derive_rng
 from wernicke.core.split import Split, leave_one_group_out
+from wernicke.encoding.folds import Folds, resolve_folds, samples_of_runs, scored_samples
 from wernicke.ridge import GroupRidgeCV, RidgeCV, correlation_score
 
 # Multiplications below which several threads cost more than they give: they wait for each other at every small product.
@@ -58,11 +59,12 @@ class FittedFold:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Predictions of every sample by the fold that had not seen its run.
+    """Predictions of samples by the fold that had not seen their run.
 
     Attributes
     ----------
     predictions : array, shape (n_samples, n_voxels)
+        NaN for samples that no fold tests.
     alphas : array, shape (n_folds, n_voxels)
         The penalty chosen inside each fold's training runs.
     splits : tuple of Split
@@ -72,10 +74,10 @@ class HeldOut:
     alphas: np.ndarray
     splits: tuple[Split, ...]
 
-
-def samples_of_runs(runs: np.ndarray) -> pd.DataFrame:
-    """Return a samples table for plain arrays: a running `sample_id` and the run."""
-    return pd.DataFrame({"sample_id": [f"s{i:06d}" for i in range(len(runs))], "run": runs})
+    @property
+    def scored(self) -> np.ndarray:
+        """Which samples a fold tests, shape (n_samples,)."""
+        return scored_samples(self.splits, len(self.predictions))
 
 
 def _stack(bands: Sequence[np.ndarray], scales: Sequence[float]) -> np.ndarray:
@@ -152,10 +154,10 @@ def predict_left_out_runs(
     *,
     seed: int = 0,
     n_iter: int = 20,
-    splits: Sequence[Split] | None = None,
+    splits: Folds | None = None,
     progress: str | None = None,
 ) -> HeldOut:
-    """Predict each run from all others.
+    """Predict each run from all others, or the test side of each fold from its training side.
 
     Parameters
     ----------
@@ -166,32 +168,28 @@ def predict_left_out_runs(
     alphas : sequence of float
     n_iter : int
         Random draws of the bands' balance; without effect on one band.
-    splits : sequence of Split, optional
-        Folds whose test sides together cover every sample once; leave-one-run-out by default.
+    splits : iterable of Split, or of (train rows, test rows), optional
+        Folds of which each tests samples that no other tests; leave-one-run-out by default.
     progress : str, optional
         Name of the progress bar; None for none.
 
     Raises
     ------
     InputError
-        E-SPLIT with fewer than three runs.
+        E-SPLIT with fewer than two training runs in a fold, and what `resolve_folds` raises.
     """
     parts = list(bands.values()) if isinstance(bands, Mapping) else list(bands)
     runs = check_labels(runs, "runs", len(responses))
-    splits = tuple(leave_one_group_out(samples_of_runs(runs)) if splits is None else splits)
-    covered = np.concatenate([split.test_rows for split in splits])
-    if len(covered) != len(runs) or len(np.unique(covered)) != len(runs):
-        raise InputError("E-SPLIT", f"the folds test {len(np.unique(covered))} of {len(runs)} samples, expected all",
-                         field="splits")  # fmt: skip
-    predictions = np.empty(responses.shape, dtype=np.float64)
-    chosen = np.empty((len(splits), responses.shape[1]))
+    folds = resolve_folds(splits, runs)
+    predictions = np.full(responses.shape, np.nan)
+    chosen = np.empty((len(folds), responses.shape[1]))
     work = responses.size * sum(part.shape[1] for part in parts)
     with one_thread() if work < SMALL_WORK else nullcontext():
-        for fold, split in enumerate(tqdm(splits, desc=progress, disable=None if progress else True, leave=False)):
+        for fold, split in enumerate(tqdm(folds, desc=progress, disable=None if progress else True, leave=False)):
             fitted = fit_fold(parts, responses, runs, split.train_rows, alphas, seed=seed, n_iter=n_iter)
             predictions[split.test_rows] = fitted.predict([band[split.test_rows] for band in parts])
             chosen[fold] = fitted.model.best_alphas_
-    return HeldOut(predictions, chosen, splits)
+    return HeldOut(predictions, chosen, folds)
 
 
 def poison_audit(

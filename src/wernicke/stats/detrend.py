@@ -45,7 +45,7 @@ def detrend_runs(
     check_option(standardise, ("zscore", "centre"), "standardise")
     check_range(order, "detrend_order", low=0, high=10)
     out = np.empty_like(values)
-    for run in np.unique(runs):
+    for run in dict.fromkeys(runs.tolist()):
         rows = runs == run
         n = int(rows.sum())
         if n < order + 2:
