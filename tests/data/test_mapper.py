@@ -114,7 +114,7 @@ def changed(name: str, change: Callable[[np.ndarray], Any]) -> Callable[[h5py.Fi
     return apply
 
 
-def put(array: np.ndarray, index: int, value: int) -> np.ndarray:
+def put(array: np.ndarray, index: int, value: float) -> np.ndarray:
     array = array.copy()
     array[index] = value
     return array

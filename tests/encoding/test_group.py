@@ -117,6 +117,9 @@ def test_winners_are_chosen_on_training_rows():
     shares = winner_shares(won)
     assert shares.groupby(["subject", "roi"])["share"].sum().to_numpy() == pytest.approx(1)
     assert len(winners(scores, alpha=None)) == 6 * 60
+    none = winner_shares(winners(scores.assign(p_fdr=0.9)))
+    assert none.empty
+    assert list(none) == list(winner_shares(won))
 
 
 def test_best_layer_is_that_of_the_training_rows():

@@ -190,7 +190,12 @@ def winners(
 
 
 def winner_shares(won: pd.DataFrame) -> pd.DataFrame:
-    """Count of `winners` by subject, region and model: ``subject``, ``roi``, ``winner``, ``n_voxels``, ``share``."""
+    """Count of `winners` by subject, region and model: ``subject``, ``roi``, ``winner``, ``n_voxels``, ``share``.
+
+    Without any voxel that was won, as where nothing is significant, a table of no rows.
+    """
+    if won.empty:
+        return pd.DataFrame(columns=["subject", "roi", "winner", "n_voxels", "share"])
     _require(won, ("subject", "winner"))
     tables = [won.assign(roi=WHOLE_BRAIN), *([won[won["roi"].notna()]] if "roi" in won else [])]
     counts = pd.concat([t.groupby(["subject", "roi", "winner"], sort=False).size() for t in tables])
