@@ -79,8 +79,8 @@ def plan_bids(config: Config) -> Estimate:
     step = max(peaks, key=peaks.__getitem__)
     return Estimate(
         describe(config, sizes, widths, n_layers), LIBRARIES_BYTES + peaks[step],
-        f"while {step}; one run is in memory at a time, and {tile:,} voxels; pages of mapped files come and go", work + kept,
-        seconds,
+        f"while {step}; one run is in memory at a time, and {tile:,} voxels; mapped files come on top",
+        work + kept, seconds,
         f"{note}; reading, the language model and tests come on top",
     )  # fmt: skip
 
