@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,13 +14,14 @@ import pandas as pd
 from wernicke.core.checks import check_folder, check_option
 from wernicke.core.errors import InputError
 from wernicke.core.features import Features
-from wernicke.data.tsv import numbers, read_tsv
+from wernicke.data.tsv import MISSING, numbers, read_tsv
 from wernicke.data.zarr_arrays import open_zarr
 from wernicke.store.files import read_json, read_npy, write_json, write_npy, write_text
 from wernicke.store.sealed import replacing
 
 INDEX, PROVENANCE, ARRAYS = "index.tsv", "provenance.json", "features.zarr"
 FORMS = ("npy", "zarr")
+_STORED = "stored"  # the provenance's key of how bands and index are stored
 DTYPES = ("float16", "float32")
 _COUNTS = ("n_empty", "n_cut", "n_without_caption", "n_words", "n_unknown_words")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
@@ -33,7 +35,8 @@ def write_features(
     Parameters
     ----------
     folder : path-like
-        Made if absent; files of these names are replaced.
+        Made if absent; files of these names are replaced. Of other bands that an earlier call left there the
+        provenance says nothing, and `read_features` does not return them.
     features : Features
         Bands' names become file names: letters, digits and ``_ . + -``.
     form : str
@@ -44,7 +47,8 @@ def write_features(
     Raises
     ------
     InputError
-        E-CFG, E-UNSAFE (a band's name), E-NONFIN (too large for float16), E-META (a tab or line break in the index).
+        E-CFG, E-UNSAFE (a band's name), E-NONFIN (too large for float16), E-META (a name in the index that a table does
+        not hold, such as ``n/a`` or one with a tab).
     DiskFullError
     """
     check_option(form, FORMS, "form")
@@ -54,13 +58,15 @@ def write_features(
         if not _NAME.fullmatch(name):
             raise InputError("E-UNSAFE", f"found {name!r}, expected letters, digits and _.+-", field="bands")
     narrow = {name: _narrow(np.asarray(band), dtype, name) for name, band in features.bands.items()}
-    write_text(folder / INDEX, _table(features.index))
-    write_json(folder / PROVENANCE, dict(features.provenance))
+    text = _table(features.index)
     if form == "npy":
         for name, band in narrow.items():
             write_npy(folder / f"{name}.npy", band)
     else:
         _write_zarr(folder / ARRAYS, narrow)
+    write_text(folder / INDEX, text)
+    stored = {"form": form, "bands": list(narrow), "numbers": _whole_numbers(features.index)}
+    write_json(folder / PROVENANCE, {**features.provenance, _STORED: stored})
     return folder
 
 
@@ -70,18 +76,42 @@ def read_features(folder: str | os.PathLike[str]) -> Features:
     Raises
     ------
     InputError
-        E-REF (no such folder or index), E-SHAPE (a band of another length than the index), and what the readers raise.
+        E-REF (no such folder, index or band), E-SHAPE (a band of another length than the index), E-FMT (a record of the
+        bands that cannot be right), and what the readers raise.
     """
     folder = check_folder(folder)
     table = read_tsv(folder / INDEX)
     index = table.assign(onset_s=numbers(table, "onset_s", folder / INDEX)) if "onset_s" in table else table
     path = folder / PROVENANCE
     provenance = read_json(path) if path.is_file() else {}
-    bands: dict[str, np.ndarray] = {p.stem: read_npy(p, mmap=True) for p in sorted(folder.glob("*.npy"))}
-    if not bands and (folder / ARRAYS).is_dir():
-        names = sorted(p.name for p in (folder / ARRAYS).iterdir() if p.is_dir())
+    try:
+        stored = provenance.pop(_STORED, None) or _found(folder)
+        names, form, whole = stored["bands"], stored["form"], stored["numbers"]
+        if form not in FORMS or not all(_NAME.fullmatch(name) for name in names):
+            raise ValueError
+        index = index.assign(**{column: index[column].map(int) for column in whole})
+    except (KeyError, TypeError, ValueError):
+        raise InputError("E-FMT", f"`{_STORED}` does not say how these features are stored", path=path) from None
+    if form == "npy":
+        bands: dict[str, np.ndarray] = {name: read_npy(folder / f"{name}.npy", mmap=True) for name in names}
+    else:
         bands = {name: np.asarray(open_zarr(folder / ARRAYS, name)[:]) for name in names}
     return Features(bands, index, provenance)
+
+
+def _found(folder: Path) -> dict[str, Any]:
+    """Return what a folder without a record holds: its ``.npy`` files, else its group; layer2 before layer10."""
+    names = [path.stem for path in folder.glob("*.npy")]
+    form = "npy" if names or not (folder / ARRAYS).is_dir() else "zarr"
+    if form == "zarr":
+        names = [path.name for path in (folder / ARRAYS).iterdir() if path.is_dir()]
+    by_number = sorted(names, key=lambda name: [(len(n), n) for n in re.split(r"(?<=\D)(?=\d)", name)])
+    return {"form": form, "bands": by_number, "numbers": []}
+
+
+def _whole_numbers(index: pd.DataFrame) -> list[str]:
+    """Return the columns whose labels are whole numbers, such as runs 1, 2, ...; a table holds them as text."""
+    return [str(column) for column in index.columns if pd.api.types.infer_dtype(index[column]) == "integer"]
 
 
 def join_rows(parts: list[Features]) -> Features:
@@ -101,10 +131,19 @@ def _narrow(values: np.ndarray, dtype: str, name: str) -> np.ndarray:
 
 
 def _table(index: pd.DataFrame) -> str:
-    rows = [list(map(str, index.columns)), *([str(cell) for cell in row] for row in index.itertuples(index=False))]
-    if any("\t" in cell or "\n" in cell or "\r" in cell for row in rows for cell in row):
-        raise InputError("E-META", "a name holds a tab or a line break", field="index")
-    return "\n".join("\t".join(row) for row in rows) + "\n"
+    rows = [list(index.columns), *index.itertuples(index=False)]
+    return "".join("\t".join(_cell(cell) for cell in row) + "\n" for row in rows)
+
+
+def _cell(value: Any) -> str:
+    """Return the text of a cell, which `read_tsv` gives back as it is."""
+    if pd.isna(value):
+        return MISSING[0]
+    text = str(value)
+    if text in MISSING or text != text.strip() or text[0] == text[-1] == '"' or set(text) & set("\t\n\r"):
+        raise InputError("E-META", f"a name is {text!r}, which a table does not hold", field="index",
+                         hint="names: not n/a, no tab or line break, no blanks or quotation marks around")  # fmt: skip
+    return text
 
 
 def _write_zarr(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -114,4 +153,5 @@ def _write_zarr(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     with replacing(path, sum(values.nbytes for values in arrays.values())) as temporary:
         group = zarr.open_group(str(temporary), mode="w", zarr_format=3)
         for name, values in sorted(arrays.items()):
-            group.create_array(name, data=values, chunks=(min(len(values), 1024), min(values.shape[1], 4096)))
+            group.create_array(name, data=values, chunks=(min(len(values), 1024), min(values.shape[1], 4096)),
+                               config={"write_empty_chunks": True})  # fmt: skip
