@@ -185,6 +185,26 @@ def test_smoothing_is_nilearns_masker(made: tuple[Path, list[np.ndarray]]) -> No
     np.testing.assert_allclose(values[:40], masker.fit_transform(nib.Nifti1Image(data[0], tiny.AFFINE)), rtol=1e-5)
 
 
+def test_smoothing_takes_nan_outside_the_mask_as_nilearn_does(
+    made: tuple[Path, list[np.ndarray]], root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from nilearn.image import smooth_img
+
+    data = made[1][0].copy()
+    data[0] = np.nan
+    data[-1, 0, 0, 3] = np.inf
+    tiny.write_volume(first(root, f"{BOLD}.nii.gz"), data)
+    settings = Preprocess(smooth_fwhm_mm=4.0, high_pass="none", detrend=False, standardise="none")
+    values = load_bids(root, preprocess=settings).recordings["01"].values
+    smoothed = smooth_img(nib.Nifti1Image(data, tiny.AFFINE), 4.0).get_fdata()
+    np.testing.assert_allclose(values[:40], smoothed[tiny.MASK].T, rtol=1e-5)
+    assert "16 voxels outside the mask are NaN or infinite and count as 0" in caplog.text
+    data[tiny.MASK.nonzero()[0][0], 1, 0, 5] = np.nan
+    tiny.write_volume(first(root, f"{BOLD}.nii.gz"), data)
+    with pytest.raises(InputError, match="E-NONFIN .*: voxels inside the mask: found 1 values"):
+        load_bids(root, preprocess=settings)
+
+
 def _tr(root: Path) -> None:
     tiny.write_json(first(root, f"{BOLD}.json"), {"RepetitionTime": 2.0})
 

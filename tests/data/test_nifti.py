@@ -104,11 +104,26 @@ def test_big_endian(tmp_path):
         (344, "4s", (b"abcd",), "E-FMT", "not a NIfTI"),
         (344, "4s", (b"ni1\0",), "E-FMT", ".hdr/.img pair"),
         (0, "i", (1,), "E-FMT", "not a NIfTI"),
+        (123, "B", (1 | 8,), "E-HDR", "xyzt_units: found the unit of length 1, metres"),
+        (123, "B", (3 | 16,), "E-HDR", "xyzt_units: found the unit of length 3, micrometres"),
+        (123, "B", (5,), "E-HDR", "stands for no unit"),
     ],
 )
 def test_headers_that_cannot_be(whole, offset, layout, values, code, said):
     message = refused(code, patched(*whole, offset, layout, *values))
     assert said in message
+
+
+def test_no_unit_of_length_means_millimetres(whole):
+    header = read_header(patched(*whole, 123, "B", 8))
+    np.testing.assert_array_equal(header.affine, np.diag([2.0, 2.0, 2.0, 1.0]))
+
+
+def test_units_of_length_in_nifti_2(tmp_path):
+    image = nibabel.Nifti2Image(np.zeros(SHAPE, np.int16), np.diag([3e-3, 3e-3, 3e-3, 1.0]))
+    image.header.set_xyzt_units("meter", "sec")
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    assert "set_xyzt_units('mm', 'sec')" in refused("E-HDR", tmp_path / "a.nii.gz")
 
 
 def test_singular_affine(whole):

@@ -25,7 +25,7 @@ from wernicke.data.bids_joined import JoinedRuns
 from wernicke.data.bids_layout import open_folders
 from wernicke.data.bids_runs import ENDINGS, BidsRun, describe_source, find_runs
 from wernicke.data.confounds import PreparedRun, Preprocess, load_confounds, prepare_run, read_motion, smooth_volumes
-from wernicke.data.nifti import NiftiHeader, read_header, read_mask, read_series
+from wernicke.data.nifti import NiftiHeader, read_header, read_mask, read_series, read_volumes
 from wernicke.data.surface_series import join_hemispheres, mesh_name, read_cifti, read_gifti
 from wernicke.store.fingerprint import fingerprint_array
 
@@ -292,8 +292,7 @@ def _read_volumes(runs: Sequence[BidsRun], mask: PathLike | None, settings: Prep
 
 
 def _smoothed(header: NiftiHeader, voxels: Voxels, fwhm_mm: float) -> np.ndarray:
-    everywhere = Voxels(np.ones(header.shape[:3], dtype=bool), header.affine)
-    volumes = read_series(header, everywhere).T.reshape(header.shape)
+    volumes = read_volumes(header, voxels)
     return np.ascontiguousarray(smooth_volumes(volumes, header.affine, fwhm_mm)[voxels.mask].T)
 
 

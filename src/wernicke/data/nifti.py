@@ -33,6 +33,8 @@ MAX_RATIO = 200
 # NIfTI-1 datatype codes of real numbers, with the bits of each; RGB, complex and long double are not brain responses.
 _BITS = {2: 8, 4: 16, 8: 32, 16: 32, 64: 64, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64}
 _SECONDS = {0: 1.0, 8: 1.0, 16: 1e-3, 24: 1e-6}
+# Codes of units of length that are not millimetres; 0 says nothing, and all programs then take millimetres.
+_LENGTHS = {1: "metres", 3: "micrometres"}
 
 
 @dataclass(frozen=True)
@@ -133,21 +135,46 @@ def read_series(header: NiftiHeader, voxels: Voxels) -> np.ndarray:
     InputError
         E-SHAPE (not 4-D, another grid), E-NONFIN, E-CONST (no voxel varies).
     """
+    return _inside(read_values(header), header, voxels)
+
+
+def read_volumes(header: NiftiHeader, voxels: Voxels) -> np.ndarray:
+    """Return a 4-D series on its whole grid, float32, for what looks beyond the mask: smoothing.
+
+    Values outside the mask that are NaN or infinite are taken as 0, as nilearn does, and are counted in the log.
+
+    Raises
+    ------
+    InputError
+        E-SHAPE (not 4-D, another grid), E-NONFIN (inside the mask), E-CONST (no voxel inside varies).
+    """
+    values = read_values(header)
+    _inside(values, header, voxels)
+    volumes = values.astype(np.float32)
+    bad = ~np.isfinite(volumes)
+    if bad.any():
+        logger.warning("%s: %d voxels outside the mask are NaN or infinite and count as 0", header.path.name,
+                       int(bad.any(axis=-1).sum()))  # fmt: skip
+        volumes[bad] = 0.0
+    return volumes
+
+
+def _inside(values: np.ndarray, header: NiftiHeader, voxels: Voxels) -> np.ndarray:
     if len(header.shape) != 4:
         raise InputError("E-SHAPE", f"found shape {header.shape}, expected 4-D (x, y, z, volumes)", path=header.path)
     if header.shape[:3] != voxels.mask.shape:
         raise InputError("E-SHAPE", f"found {header.shape[:3]}, the mask has {voxels.mask.shape}", path=header.path)
-    values = np.ascontiguousarray(read_values(header)[voxels.mask].T, dtype=np.float32)
-    check_finite(values, "voxels inside the mask", path=header.path)
-    n_constant = int(constant_voxels(values).sum())
-    if n_constant == values.shape[1]:
+    series = np.ascontiguousarray(values[voxels.mask].T, dtype=np.float32)
+    check_finite(series, "voxels inside the mask", path=header.path)
+    n_constant = int(constant_voxels(series).sum())
+    if n_constant == series.shape[1]:
         raise InputError(
-            "E-CONST", f"all {n_constant} voxels are constant over {len(values)} volumes", path=header.path
+            "E-CONST", f"all {n_constant} voxels are constant over {len(series)} volumes", path=header.path
         )
     if n_constant:
         logger.warning("%s: %d of %d voxels are constant; kept, and without a score", header.path.name, n_constant,
-                       values.shape[1])  # fmt: skip
-    return values
+                       series.shape[1])  # fmt: skip
+    return series
 
 
 def constant_voxels(values: np.ndarray) -> np.ndarray:
@@ -260,6 +287,11 @@ def _checked(
     # A slope of 0 means unscaled by the standard (nifti1.h), and AFNI writes it.
     if not math.isfinite(slope) or not math.isfinite(inter):
         raise bad("scl_slope, scl_inter", f"found {slope:g}, {inter:g}, expected finite numbers")
+    if (length := units & 0x07) not in (0, 2):
+        what = f"{length}, {_LENGTHS[length]}" if length in _LENGTHS else f"{length}, which stands for no unit"
+        raise InputError("E-HDR", f"found the unit of length {what}, expected millimetres (2)", path=path,
+                         field="xyzt_units", hint="scale the affine to mm and set the unit: "
+                         "image.header.set_xyzt_units('mm', 'sec')")  # fmt: skip
     shape = list(dim[1 : dim[0] + 1])
     while len(shape) > 3 and shape[-1] == 1:
         shape.pop()
