@@ -29,6 +29,7 @@ def layers_figure(rows: Sequence[Mapping[str, Any]], *, score: str, simulated: b
     bands = list(dict.fromkeys(row["band"] for row in rows))
     subjects = list(dict.fromkeys(row["subject"] for row in rows))
     layers = sorted({str(row["layer"]) for row in rows}, key=_layer_order)
+    embedding = 0 if "0" in layers else 1  # drama2brain counts from 1
     n_columns = min(len(bands), 3)
     n_rows = -(-len(bands) // n_columns)
     with drawing(850, 90 + 205 * n_rows, simulated=simulated) as drawn:
@@ -48,7 +49,7 @@ def layers_figure(rows: Sequence[Mapping[str, Any]], *, score: str, simulated: b
             if len(lines) > 1:
                 ax.plot(range(len(layers)), np.mean(lines, axis=0), color=INK, linewidth=2.2, zorder=3)
             ax.set_title(printable(band, 30))
-            ax.set_xlabel("layer (1 is the embedding output)")
+            ax.set_xlabel(f"layer ({embedding} is the embedding output)")
             step = max(1, -(-len(layers) // 9))
             ax.set_xticks(range(0, len(layers), step), layers[::step])
             ax.grid(axis="y", color=FAINT, linewidth=0.6)

@@ -76,10 +76,13 @@ def fitted(facts: Mapping[str, Any], config: Mapping[str, Any], cite: Citer) -> 
     grid = ""
     if facts.get("mode") != "faithful" and config.get("alphas"):
         grid = f" among {len(config['alphas'])} values from {min(config['alphas']):g} to {max(config['alphas']):g}"
+    inner = f"in {plural(facts['split']['n_folds'], 'fold')} of the training rows"
+    if facts["split"].get("scheme") == "leave one run out":
+        inner = "leaving out one training run at a time"
     mode = " The published code's steps were followed (mode faithful)." if facts.get("mode") == "faithful" else ""
     return (
         f"Every voxel was predicted by {what}; penalties{' and band weights' if multi else ''} were chosen for each "
-        f"voxel by {score} in {plural(facts['split']['n_folds'], 'fold')} of the training rows{grid}.{mode}"
+        f"voxel by {score} {inner}{grid}.{mode}"
     )
 
 
