@@ -7,6 +7,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
 from wernicke.core.errors import InputError
@@ -136,3 +137,53 @@ def test_runs_that_do_not_fit(tmp_path: Path) -> None:
             load_arrays(path, tr_s=2, runs=runs)
     with pytest.raises(InputError, match="expected values2"):
         read_array(write(tmp_path / "y.npz"), "values2")
+
+
+@pytest.mark.parametrize("dtype", ["S5", "variable"])
+def test_runs_may_be_texts_in_hdf5(tmp_path: Path, dtype: str) -> None:
+    names = np.repeat(["run-1", "run-2", "käse"], 4) if dtype == "variable" else np.repeat(["run-1", "run-2", "r3"], 4)
+    path = write(tmp_path / "y.h5")
+    with h5py.File(path, "a") as file:
+        if dtype == "variable":
+            file.create_dataset("runs", data=names.tolist(), dtype=h5py.string_dtype())
+        else:
+            file["runs"] = names.astype(dtype)
+    recording = load_arrays(path, tr_s=2).recordings["01"]
+    assert recording.runs.tolist() == names.tolist()
+    assert recording.samples["sample_id"][5] == "01-run-2-00001"
+    with h5py.File(tmp_path / "runs.h5", "w") as file:
+        file["only"] = h5py.File(path)["runs"][()]
+    assert load_arrays(write(tmp_path / "y.npy"), tr_s=2, runs=tmp_path / "runs.h5").recordings["01"].runs.tolist() == (
+        names.tolist()
+    )
+    with pytest.raises(InputError, match="E-FMT"):
+        read_array(path, "runs")
+
+
+def test_texts_that_cannot_be_names_of_runs(tmp_path: Path) -> None:
+    for name, texts, code in (("long", [b"x" * 2000] + [b"y"] * 11, "E-SIZE"), ("latin", [b"k\xe4se"] * 12, "E-FMT")):
+        path = write(tmp_path / f"{name}.h5")
+        with h5py.File(path, "a") as file:
+            file.create_dataset("runs", data=texts, dtype=h5py.string_dtype())
+        with pytest.raises(InputError, match=code):
+            load_arrays(path, tr_s=2)
+
+
+def test_bytes_in_npz_are_texts(tmp_path: Path) -> None:
+    path = write(tmp_path / "y.npz", runs=np.repeat([b"a", b"b"], 6))
+    assert load_arrays(path, tr_s=2).recordings["01"].runs.tolist() == ["a"] * 6 + ["b"] * 6
+
+
+def test_numbers_of_columns_are_no_sample(tmp_path: Path) -> None:
+    """`DataFrame.to_csv(index=False)` of a frame without column names writes 0, 1, 2 as the first line."""
+    for name, frame in (("wide", pd.DataFrame(VALUES)), ("whole", pd.DataFrame(np.eye(2, dtype=int))),
+                        ("one", pd.DataFrame(VALUES[:, :1]))):  # fmt: skip
+        frame.to_csv(tmp_path / f"{name}.csv", index=False)
+        frame.to_csv(tmp_path / f"{name}.tsv", index=False, sep="\t")
+        for ending in ("csv", "tsv"):
+            with pytest.raises(InputError, match=r"E-FMT .*line 1 is 0 to [\s\S]*header=False"):
+                load_arrays(tmp_path / f"{name}.{ending}", tr_s=2)
+        frame.to_csv(tmp_path / f"{name}.csv", index=False, header=False)
+        np.testing.assert_allclose(read_array(tmp_path / f"{name}.csv"), frame.to_numpy())
+    np.savetxt(tmp_path / "onoff.csv", [0, 0, 1, 1], fmt="%d")
+    assert read_array(tmp_path / "onoff.csv").ravel().tolist() == [0, 0, 1, 1]

@@ -144,10 +144,10 @@ def _opened_file(path: Path) -> Iterator[tuple[Any, set[str]]]:
 
 
 @contextmanager
-def open_hdf5(path: Path, key: str | None) -> Iterator[Any]:
+def open_hdf5(path: Path, key: str | None, *, text: bool = False) -> Iterator[Any]:
     """Yield the data set `key` of an HDF5 file that was found safe, or the only one at its top; raises as `read_mat`.
 
-    A key may name a group on the way, as in ``subject/responses``.
+    A key may name a group on the way, as in ``subject/responses``. With `text` it may hold texts instead of numbers.
     """
     import h5py
 
@@ -165,7 +165,7 @@ def open_hdf5(path: Path, key: str | None) -> Iterator[Any]:
             data = file[key]
             if not isinstance(data, h5py.Dataset):
                 raise InputError("E-FMT", "found a structure, expected an array of numbers", path=path, field=key)
-            _check_dataset(data, path, key)
+            _check_dataset(data, path, key, text)
             _check_size(data, path, key)
         except InputError:
             raise
@@ -201,7 +201,7 @@ def _walk(file: Any, path: Path) -> set[str]:
     return set(file)
 
 
-def _check_dataset(data: Any, path: Path, key: str) -> None:
+def _check_dataset(data: Any, path: Path, key: str, text: bool) -> None:
     import h5py
 
     def refuse(code: str, problem: str, hint: str | None = None) -> NoReturn:
@@ -217,6 +217,8 @@ def _check_dataset(data: Any, path: Path, key: str) -> None:
         if made.get_filter(i)[0] not in known:
             refuse("E-UNSAFE", f"needs the filter number {made.get_filter(i)[0]}, which is code from elsewhere",
                    "h5repack the file with gzip")  # fmt: skip
+    if text and h5py.check_string_dtype(data.dtype) is not None:
+        return
     if data.dtype.kind not in "fiub" or "MATLAB_sparse" in data.attrs:
         refuse("E-FMT", f"found {'a sparse array' if data.dtype.kind in 'fiub' else data.dtype}, expected real numbers")
 

@@ -17,13 +17,14 @@ from wernicke.core.errors import InputError
 from wernicke.core.features import Features
 from wernicke.core.recording import Recording, Surface, Voxels
 from wernicke.core.study import Source, Stimuli, Study
-from wernicke.data.hdf5 import read_hdf5
+from wernicke.data.hdf5 import read_hdf5, read_hdf5_labels
 from wernicke.data.matlab import hdf5_names
 from wernicke.data.zarr_arrays import open_zarr
 from wernicke.store.files import describe_start, read_bytes, read_npy
 
 PathLike = str | os.PathLike[str]
-ENDINGS = (".npy", ".npz", ".csv", ".tsv", ".h5", ".hdf5", ".hdf", ".zarr")
+HDF5 = (".h5", ".hdf5", ".hdf")
+ENDINGS = (".npy", ".npz", ".csv", ".tsv", *HDF5, ".zarr")
 FREE_BYTES, MAX_RATIO = 64 * 2**20, 200
 MAX_TEXT_BYTES = 2 * 2**30
 
@@ -56,8 +57,8 @@ def load_arrays(
         Repetition time, seconds.
     subject : str
     runs : sequence or path-like, optional
-        The run of each sample of a single file, or a file of them; default: the array ``runs`` beside the responses
-        in an ``.npz`` or HDF5 file, else one run. Not for a folder, whose files' names are the runs.
+        The run of each sample of a single file, numbers or texts, or a file of them; default: the array ``runs`` beside
+        the responses in an ``.npz`` or HDF5 file, else one run. Not for a folder, whose files' names are the runs.
     key : str, optional
         Which array of an ``.npz``, HDF5 or Zarr file; needed where there are several besides ``runs``.
     units : Voxels or Surface, optional
@@ -138,16 +139,24 @@ def _folder(folder: Path, key: str | None) -> tuple[np.ndarray, np.ndarray]:
 
 def _labels(path: Path, runs: Any, n: int) -> np.ndarray:
     if isinstance(runs, (str, os.PathLike)):
-        runs = read_array(Path(runs))
+        runs = _read_labels(Path(runs))
     if runs is None:
-        runs = read_array(path, "runs") if "runs" in _names(path) else np.full(n, 1)
-    return check_labels(np.asarray(runs).squeeze() if n > 1 else np.atleast_1d(runs), "runs", n)
+        runs = _read_labels(path, "runs") if "runs" in _names(path) else np.full(n, 1)
+    labels = np.asarray(runs).squeeze() if n > 1 else np.atleast_1d(runs)
+    if labels.dtype.kind == "S":
+        labels = np.array([label.decode("utf-8", "backslashreplace") for label in labels.ravel()]).reshape(labels.shape)
+    return check_labels(labels, "runs", n)
+
+
+def _read_labels(path: Path, key: str | None = None) -> np.ndarray:
+    """Read one array of numbers or texts."""
+    return read_hdf5_labels(path, key) if path.suffix in HDF5 else read_array(path, key)
 
 
 def _names(path: Path) -> set[str]:
     if path.suffix == ".npz":
         return set(_npz_members(path))
-    return hdf5_names(path) if path.suffix in (".h5", ".hdf5", ".hdf") else set()
+    return hdf5_names(path) if path.suffix in HDF5 else set()
 
 
 def read_array(path: PathLike, key: str | None = None, *, beside: Sequence[str] = ()) -> np.ndarray:
@@ -227,6 +236,11 @@ def _read_text(path: Path) -> np.ndarray:
         raise InputError("E-FMT", f"not UTF-8 text (byte {error.start})", path=path) from None
     separator = "\t" if path.suffix == ".tsv" else ","
     rows = [line.split(separator) for line in lines]
+    if rows and _is_numbering(rows):
+        last = len(rows[0]) - 1
+        raise InputError("E-FMT", f"line 1 is 0 to {last}: pandas' numbers for columns without names, no sample",
+                         path=path, hint="write it without them, DataFrame.to_csv(index=False, header=False), or with "
+                         "names that are no numbers")  # fmt: skip
     # A line with any number in it, be it NaN, is data that must be right, not a header.
     first = 1 if rows and not any(_looks_numeric(cell) for cell in rows[0]) else 0
     if len(rows) <= first:
@@ -241,6 +255,14 @@ def _read_text(path: Path) -> np.ndarray:
                 raise InputError("E-FMT", f"line {i + first + 1} holds {cell.strip()!r}, expected a number", path=path)
             values[i, j] = float(cell)
     return values
+
+
+def _is_numbering(rows: Sequence[Sequence[str]]) -> bool:
+    """Does the first line number the columns? Of one column of whole numbers, 0 may as well be its first sample."""
+    numbered = [cell.strip() for cell in rows[0]] == [str(i) for i in range(len(rows[0]))]
+    if numbered and len(rows[0]) == 1:
+        return any(not cell.strip().lstrip("+-").isdigit() for (cell, *_) in rows[1:])
+    return numbered
 
 
 def _looks_numeric(cell: str) -> bool:
