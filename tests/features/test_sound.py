@@ -77,6 +77,48 @@ def test_batches_runs_and_the_cache_do_not_matter(folders, kind):
     np.testing.assert_allclose(alone, all_.bands["layer2"][3:], rtol=1e-3, atol=2e-5)
 
 
+def padding_models():
+    """Whisper, which fills up to 30 s, and AST of 2.56 s."""
+    import transformers as t
+
+    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    whisper = t.WhisperConfig(
+        vocab_size=60, d_model=32, encoder_layers=2, decoder_layers=1, encoder_attention_heads=4,
+        decoder_attention_heads=4, encoder_ffn_dim=48, decoder_ffn_dim=48, pad_token_id=0, bos_token_id=1,
+        eos_token_id=2, decoder_start_token_id=3,
+    )  # fmt: skip
+    ast = t.ASTConfig(num_mel_bins=32, max_length=256, patch_size=16, frequency_stride=10, time_stride=10, **size)
+    yield "whisper", t.WhisperModel(whisper), t.WhisperFeatureExtractor()
+    yield "ast", t.ASTModel(ast), t.ASTFeatureExtractor(num_mel_bins=32, max_length=256)
+
+
+def test_what_was_filled_up_does_not_count(tmp_path):
+    waves = [sound(i, 1.0) for i in range(2)]
+    for kind, model, extractor in padding_models():
+        model.save_pretrained(tmp_path / kind)
+        extractor.save_pretrained(tmp_path / kind)
+        loaded = load_audio(tmp_path / kind, device="cpu")
+        network = model.get_encoder() if kind == "whisper" else model
+        found = {
+            pool: sound_features({"1": Sound(np.concatenate(waves), 16000)}, loaded, layers=1, pool=pool, cache=False)
+            for pool in ("mean", "last", "flat")
+        }
+        for row, wave in enumerate(waves):
+            inputs = extractor(wave, sampling_rate=16000, return_tensors="pt")
+            with torch.no_grad():
+                state = network.eval()(**inputs, output_hidden_states=True).hidden_states[1][0].numpy()
+            if kind == "whisper":  # 20 ms a place
+                assert len(state) == 1500
+                own = state[:50]
+            else:  # two frequencies by 25 times, 10 of which begin within 98 frames; behind two class tokens
+                own = state[2:].reshape(2, 25, 32)[:, :10].reshape(20, 32)
+            for pool, expected in (("mean", own.mean(0)), ("last", own[-1]), ("flat", state.ravel())):
+                np.testing.assert_allclose(found[pool].bands["layer1"][row], expected, rtol=1e-3, atol=2e-5)
+    loaded.model.config.model_type = "another"
+    with pytest.raises(InputError, match="use flat"):
+        sound_features({"1": Sound(waves[0], 16000)}, loaded, layers=1, cache=False)
+
+
 def test_windows_end_with_their_step():
     ramp = Sound(np.arange(10 * 4 + 3, dtype=np.float32) + 1, 4)  # 10.75 s
     windows, onset = sound_windows(ramp, window_s=2.0, step_s=1.0)

@@ -175,7 +175,8 @@ def sound_features(
     window_s, step_s : float
         See `sound_windows`.
     pool : str
-        ``"mean"`` over time (and frequency), the ``"last"`` token, or ``"flat"``: everything side by side.
+        ``"mean"`` over time (and frequency), the ``"last"`` token, or ``"flat"``: everything side by side. What a model
+        fills up (Whisper to 30 s, AST to 10 s) counts in ``"flat"`` only.
     special_tokens : bool
         Whether class and distillation tokens count in the mean. ``"flat"`` always holds them.
     batch_size, device, dtype, cache
@@ -242,20 +243,22 @@ def window_states(
     """Return pooled hidden states of windows of equal length by band, float32; nothing is cached."""
     import torch
 
-    skip = 0 if special_tokens else network.n_prefix
     rows: dict[str, list[np.ndarray]] = {f"layer{k}": [] for k in layers}
     with torch.inference_mode():
         for start in range(0, len(windows), batch_size):
             states = network.states(network.inputs(windows[start : start + batch_size]))
             for k in layers:
-                rows[f"layer{k}"].append(_pooled(states[k].float(), pool, skip).cpu().numpy())
+                state = states[k].float()
+                if pool == "flat":
+                    pooled = state.flatten(1)
+                else:
+                    places = network.places(len(windows[0]), state.shape[1])
+                    if pool == "mean" and special_tokens:
+                        places[: network.n_prefix] = True
+                    own = state[:, torch.from_numpy(places).to(state.device)]
+                    pooled = own[:, -1] if pool == "last" else own.mean(1)
+                rows[f"layer{k}"].append(pooled.cpu().numpy())
     return {name: np.concatenate(parts) for name, parts in rows.items()}
-
-
-def _pooled(states: Any, pool: str, skip: int) -> Any:
-    if pool == "flat":
-        return states.flatten(1)
-    return states[:, -1] if pool == "last" else states[:, skip:].mean(1)
 
 
 def _line(error: Exception) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ class AudioModel:
         Hidden states that it reports, the embedding output included.
     n_prefix : int
         Class and distillation tokens before the tokens of sound.
+    pads : bool
+        The preprocessing fills any sound up to one length, as Whisper's to 30 s.
     dtype : str
     """
 
@@ -39,6 +41,7 @@ class AudioModel:
     rate_hz: int
     n_states: int
     n_prefix: int
+    pads: bool
     dtype: str
 
     def inputs(self, waveforms: Sequence[np.ndarray]) -> dict[str, Any]:
@@ -51,6 +54,35 @@ class AudioModel:
     def states(self, inputs: dict[str, Any]) -> tuple[Any, ...]:
         """Return transformers' hidden states, each (n, n_tokens, dim)."""
         return self.model(**inputs, output_hidden_states=True).hidden_states
+
+    def places(self, n_samples: int, n_tokens: int) -> np.ndarray:
+        """Return which tokens stand for sound, bool (n_tokens,): neither class tokens nor what was filled up.
+
+        Parameters
+        ----------
+        n_samples : int
+            Of the waveform, at `rate_hz`.
+        n_tokens : int
+            Of a hidden state of it.
+
+        Raises
+        ------
+        InputError
+            E-CFG for a model that fills up sound in a way that is not known here.
+        """
+        place = np.arange(n_tokens) - self.n_prefix
+        if not self.pads:
+            return place >= 0
+        kind = self.model.config.model_type
+        if kind == "whisper":
+            return place < np.ceil(n_samples / self.extractor.n_samples * n_tokens)
+        if kind == "audio-spectrogram-transformer":
+            config = self.model.config
+            n_frames = 1 + (n_samples - self.rate_hz // 40) // (self.rate_hz // 100)  # Kaldi's: 25 ms every 10 ms
+            n_times = (config.max_length - config.patch_size) // config.time_stride + 1  # of each frequency in turn
+            return (place >= 0) & (place % n_times * config.time_stride < max(1, n_frames))
+        raise InputError("E-CFG", f"{kind} fills sounds up to one length, and which places are sound is not known",
+                         field="pool", hint="use flat")  # fmt: skip
 
 
 def load_audio(
@@ -84,7 +116,9 @@ def load_audio(
     if network.config.is_encoder_decoder:
         network = network.get_encoder()
     n_prefix = 2 if network.config.model_type == "audio-spectrogram-transformer" else 0
-    loaded = AudioModel(network, extractor, located, rate, 0, n_prefix, dtype)
+    loaded = AudioModel(network, extractor, located, rate, 0, n_prefix, False, dtype)
     with torch.inference_mode():
-        states = loaded.states(loaded.inputs([np.zeros(rate, np.float32)]))
-    return AudioModel(network, extractor, located, rate, len(states), n_prefix, dtype)
+        one, two = (loaded.inputs([np.zeros(n * rate, np.float32)]) for n in (1, 2))
+        states = loaded.states(one)
+    pads = all(one[name].shape == two[name].shape for name in one)
+    return replace(loaded, n_states=len(states), pads=pads)
