@@ -182,10 +182,19 @@ PLANTED = [
     ("V15", {"null": {"type": "block permutation", "n_permutations": 99, "block_length_tr": 10,
                       "autocorrelation_tr": 5.0}}),
     ("V15", {"null": {"type": "block permutation", "n_permutations": 99, "block_length_tr": 90, "n_blocks": 9}}),
+    ("V15", {"null": {"type": "block permutation", "n_permutations": 99, "block_length_tr": 10,
+                      "autocorrelation_tr": 5.0, "n_slow_significant": 1}}),
     ("V14", {"correction": {"method": "none", "q": 0.05, "n_tests": 530, "n_significant": 20}}),
     ("V20", {"nuisance": {"names": ["on/off"], "gain": 0.01, "low": -0.01, "high": 0.03}}),
     ("V21", {"selection": {"what": ["layer"], "on": "test"}}),
 ]  # fmt: skip
+
+
+def test_blocks_may_be_short_for_voxels_that_nothing_is_claimed_of() -> None:
+    null = {"type": "block permutation", "n_permutations": 99, "block_length_tr": 10, "autocorrelation_tr": 5.0}
+    (line,) = (one for one in encoding_card({"null": {**null, "n_slow_significant": 0}}).lines if one.code == "V15")
+    assert line.result == "PASS"
+    assert "of 0 significant voxels" in line.detail
 
 
 @pytest.mark.parametrize(("code", "fact"), PLANTED)

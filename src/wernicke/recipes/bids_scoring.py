@@ -88,6 +88,8 @@ def score(
     for name in [column for column in columns if column == "p" or column.endswith("_p")]:
         columns[f"{name}_fdr"] = fdr(columns[name]).p_adjusted
     columns["p_by"] = fdr(columns["p"], "by").p_adjusted
+    if "slow" in columns:
+        blocks["n_slow_significant"] = int(((columns["slow"] == 1) & (columns["p_fdr"] <= 0.05)).sum())
     by_run = np.array([np.nan_to_num(fold.array("r")).mean(axis=1, dtype=np.float64) for fold in folds])
     facts = {
         "n_constant": n_voxels - len(voxels),

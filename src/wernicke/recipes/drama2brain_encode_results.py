@@ -211,9 +211,11 @@ def describe_band(band: Band) -> dict[str, Any]:
 
 
 def slowest(units: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The null of the unit whose blocks are the shortest against its autocorrelation time."""
+    """The null of the unit whose blocks are the shortest against its autocorrelation time; voxels of all units."""
     nulls = [dict(unit["null"]) for unit in units]
-    return max(nulls, key=lambda null: null.get("autocorrelation_tr", 0) / null.get("block_length_tr", 1))
+    worst = max(nulls, key=lambda null: null.get("autocorrelation_tr", 0) / null.get("block_length_tr", 1))
+    slow = [null["n_slow_significant"] for null in nulls if "n_slow_significant" in null]
+    return worst | ({"n_slow_significant": sum(slow)} if slow else {})
 
 
 def card_facts(

@@ -118,6 +118,7 @@ def score(
     if "autocorrelation_tr" in blocks:
         made["slow"] = found["slow"]
         facts["n_slow"] = int(np.nansum(found["slow"]))
+        facts["null"]["n_slow_significant"] = int(((found["slow"] == 1) & (made["p_fdr"] <= 0.05)).sum())
     parts = {"all": {"r": made["r"], "p": made["p_fdr"]}}
     parts |= {name: {"r": maps.maps["product_r", name]} for name in names if len(names) > 1}
     return Fitted(

@@ -56,9 +56,10 @@ def encoding_card(facts: Mapping[str, Any]) -> Card:
         ``accepted_leaks`` : list of str
         ``voxel_selection`` : {"on": "none" | "training" | "separate" | "test", "detail": str}
         ``null`` : {"type": str, "n_permutations": int, "block_length_tr": int, "n_blocks": int,
-        "autocorrelation_tr": float}
+        "autocorrelation_tr": float, "n_slow_significant": int}
             ``type``: one of "block permutation", "circular shift", "phase randomisation", or another name, which
-            fails. The last three keys are optional.
+            fails. ``n_slow_significant``: significant voxels whose own time asks for longer blocks; none: shorter
+            blocks than the slowest voxels ask for harm no claim. All but the first two keys are optional.
         ``correction`` : {"method": str, "q": float, "n_tests": int, "n_significant": int, "smallest_p": float}
             ``method``: "BH", "BY", "max" or "none". ``smallest_p`` defaults to 1 / (n_permutations + 1).
         ``ceiling`` : {"median": float, "method": str, "n_without": int} or {"reason": str}
@@ -162,8 +163,12 @@ def _null(facts: Mapping[str, Any]) -> Made:
     time = found.get("autocorrelation_tr")
     detail += f", autocorrelation time {time:.1f} TR" if time is not None else ""
     short = time is not None and length is not None and length < 3 * time
-    if found["type"] not in _BLOCKED_NULLS or (blocks is not None and blocks < 10) or short:
-        return code, question, "FAIL", detail + ("; blocks shorter than 3 autocorrelation times" if short else "")
+    slow = found.get("n_slow_significant")
+    if short:
+        detail += "; blocks shorter than 3 autocorrelation times"
+        detail += f" of {slow} significant voxels" if slow is not None else ""
+    if found["type"] not in _BLOCKED_NULLS or (blocks is not None and blocks < 10) or (short and slow != 0):
+        return code, question, "FAIL", detail
     return code, question, "PASS", detail
 
 
