@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wernicke.core.errors import InputError
-from wernicke.data.voxelwise import feature_rows, load_voxelwise, load_voxelwise_features, repeats_of_test
+from wernicke.data.voxelwise import feature_rows, kept_voxels, load_voxelwise, load_voxelwise_features, repeats_of_test
 from wernicke.stats.ceiling import explainable_variance
 
 RNG = np.random.default_rng(0)
@@ -88,6 +88,23 @@ def test_bad_responses(tmp_path: Path, change: dict, message: str) -> None:
     save(path, **{k: v for k, v in arrays.items() if v is not None})
     with pytest.raises(InputError, match=message):
         load_voxelwise(tmp_path)
+
+
+def test_voxels_that_are_nan_throughout_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train, test = Y_TRAIN.copy(), Y_TEST.copy()
+    train[:, 2], test[:, :, 2] = np.nan, np.nan
+    path = tmp_path / "responses" / "S01_responses.hdf"
+    save(path, Y_train=train, Y_test=test, run_onsets=ONSETS)
+    recording = load_voxelwise(tmp_path).recordings["S01"]
+    kept = kept_voxels(tmp_path, "S01")
+    assert kept.tolist() == [0, 1, 3, 4, 5]
+    np.testing.assert_array_equal(recording.values[:24], Y_TRAIN[:, kept])
+    np.testing.assert_array_equal(repeats_of_test(recording), Y_TEST[..., kept])
+    assert "1 of 6 voxels are NaN at every sample and left out" in caplog.text
+    for broken in ({"Y_train": Y_TRAIN}, {"Y_train": np.full_like(Y_TRAIN, np.nan), "Y_test": np.nan * Y_TEST}):
+        save(path, **{"Y_train": train, "Y_test": test, "run_onsets": ONSETS} | broken)
+        with pytest.raises(InputError, match="E-NONFIN"):  # NaN in the test film only; no voxel left
+            load_voxelwise(tmp_path)
 
 
 def test_external_links_are_refused(root: Path) -> None:

@@ -7,6 +7,7 @@ read by `wernicke.data.mapper`.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +15,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from wernicke.core.checks import check_file, check_folder, check_identifier, check_matrix
+from wernicke.core.checks import check_file, check_finite, check_folder, check_identifier, check_matrix
 from wernicke.core.errors import InputError
 from wernicke.core.features import Features
 from wernicke.core.recording import Recording
 from wernicke.core.study import Source, Stimuli, Study
 from wernicke.data.hdf5 import read_hdf5, read_some
+
+logger = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike[str]
 TR_S = 2.0
@@ -65,7 +68,8 @@ def load_voxelwise(
     Study
         A Recording a subject: `values` float32, as stored; `samples` with `sample_id`, `run` (``train_00``...,
         ``test_00``... for the repeats), `part` (TRAIN, TEST), `repeat` (from 0; 0 in training), `onset_s`,
-        `stimulus_id` (``train_00``..., ``test``). No voxel has a place in space: `units` is None.
+        `stimulus_id` (``train_00``..., ``test``). No voxel has a place in space: `units` is None. Voxels that are NaN
+        at every sample are left out and counted in the log; `kept_voxels` says which are there.
 
     Raises
     ------
@@ -85,11 +89,14 @@ def load_voxelwise(
 
 def _recording(folder: Path, subject: str, tr_s: float) -> Recording:
     path = check_file(folder / f"{subject}_responses.hdf")
-    train, test = (read_hdf5(path, key) for key in ("Y_train", "Y_test"))
-    if train.ndim != 2 or test.ndim != 3 or train.shape[1] != test.shape[2]:
-        raise InputError("E-SHAPE", f"found Y_train {train.shape} and Y_test {test.shape}, expected (samples, voxels) "
-                         "and (repeats, samples, voxels)", path=path)  # fmt: skip
+    train, test = _responses(path)
     starts = _starts(read_hdf5(path, "run_onsets"), len(train), path)
+    kept = _with_values(train, test)
+    if not kept.all():
+        logger.warning("%s: %d of %d voxels are NaN at every sample and left out", path.name, (~kept).sum(), len(kept))
+        train, test = train[:, kept], test[..., kept]
+    for key, values in (("Y_train", train), ("Y_test", test)):
+        check_finite(values, key, path)
     parts = [_rows(f"train_{i:02d}", n, tr_s) for i, n in enumerate(np.diff([*starts, len(train)]))]
     repeats = [_rows(TEST, test.shape[1], tr_s).assign(run=f"{TEST}_{i:02d}", part="TEST", repeat=i)
                for i in range(len(test))]  # fmt: skip
@@ -98,6 +105,37 @@ def _recording(folder: Path, subject: str, tr_s: float) -> Recording:
     samples["sample_id"] = [f"{subject}-{run}-{k:04d}" for run, k in zip(samples["run"], number, strict=True)]
     values = np.concatenate([train, test.reshape(-1, test.shape[2])]).astype(np.float32, copy=False)
     return Recording(subject, values, samples, tr_s=tr_s)
+
+
+def _responses(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    train, test = (read_hdf5(path, key, finite=False) for key in ("Y_train", "Y_test"))
+    if train.ndim != 2 or test.ndim != 3 or train.shape[1] != test.shape[2]:
+        raise InputError("E-SHAPE", f"found Y_train {train.shape} and Y_test {test.shape}, expected (samples, voxels) "
+                         "and (repeats, samples, voxels)", path=path)  # fmt: skip
+    if not _with_values(train, test).any():
+        raise InputError("E-NONFIN", f"all {train.shape[1]} voxels are NaN at every sample", path=path)
+    return train, test
+
+
+def _with_values(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Return which voxels are not NaN throughout, shape (n_voxels,)."""
+    kept: np.ndarray = ~(np.isnan(train).all(axis=0) & np.isnan(test).all(axis=(0, 1)))
+    return kept
+
+
+def kept_voxels(root: PathLike, subject: str) -> np.ndarray:
+    """Return the numbers, in the file, of the voxels that `load_voxelwise` keeps, shape (n_kept,).
+
+    ``mapper.take(kept_voxels(root, "S01"))`` is the mapper of the recording's columns.
+
+    Raises
+    ------
+    InputError
+        As `load_voxelwise`.
+    """
+    folder = check_folder(check_folder(root, "root") / "responses")
+    path = check_file(folder / f"{check_identifier(subject, 'subject')}_responses.hdf")
+    return np.flatnonzero(_with_values(*_responses(path)))
 
 
 def _rows(stimulus: str, n: int, tr_s: float) -> pd.DataFrame:
