@@ -100,6 +100,18 @@ def test_table_and_zarr_hold_every_column_in_full(tmp_path: Path) -> None:
     assert sorted(group.array_keys()) == sorted([*(set(given) - {"roi"}), "voxel"])
 
 
+def test_the_other_byte_order_is_written_as_well(tmp_path: Path) -> None:
+    units = voxels()
+    r = np.random.default_rng(3).standard_normal(units.n_voxels)
+    numbers = np.arange(units.n_voxels)
+    write_maps(tmp_path, {"r": r.astype(">f8"), "n": numbers.astype(">i4"), "w": r[None].astype(">f4")}, units)
+    table, _ = read_maps(tmp_path)
+    np.testing.assert_array_equal(table["r"], r)
+    np.testing.assert_array_equal(table["n"], numbers)
+    weights = zarr.open_group(str(tmp_path / "maps.zarr"), mode="r")["w"]
+    np.testing.assert_array_equal(weights[...], r[None].astype(np.float32))
+
+
 def test_hemispheres_open_in_nilearn(tmp_path: Path) -> None:
     from nilearn.surface import load_surf_data
 

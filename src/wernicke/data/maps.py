@@ -148,7 +148,7 @@ def _check_values(values: np.ndarray, name: str) -> np.ndarray:
     if values.dtype.kind == "f" and np.isinf(values).any():
         raise InputError("E-NONFIN", f"found {int(np.isinf(values).sum())} infinite values; NaN stands for no value",
                          field=name)  # fmt: skip
-    return values
+    return values.astype(values.dtype.newbyteorder("="), copy=False)  # parquet has one byte order
 
 
 def n_units_of(units: Voxels | Surface | None) -> int | None:
