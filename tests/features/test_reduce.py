@@ -117,6 +117,8 @@ def test_refused(call, code):
         ({"a": ("pca", 2.5)}, range(9), "E-CFG"),
         ({"a": ("pca", 2)}, [], "E-SHAPE"),
         ({"a": ("pca", 2)}, [60], "E-SHAPE"),
+        ({"a": ("pca", 2)}, [False] * 60, "E-SHAPE"),
+        ({"a": ("pca", 2)}, [True] * 59, "E-SHAPE"),
     ],
 )
 def test_bands_that_cannot_be_reduced(reductions, rows, code):
@@ -124,3 +126,12 @@ def test_bands_that_cannot_be_reduced(reductions, rows, code):
     with pytest.raises(InputError) as caught:
         reduce_bands(features, reductions, train_rows=list(rows), seed=0)
     assert caught.value.code == code
+
+
+def test_training_rows_as_booleans():
+    features = Features({"a": X}, pd.DataFrame({"run": ["1"] * 60, "onset_s": np.arange(60.0)}))
+    chosen = np.arange(60) % 3 > 0
+    (a, _), (b, _) = (reduce_bands(features, {"a": ("pca", 2)}, train_rows=rows, seed=0)
+                      for rows in (chosen, np.flatnonzero(chosen)))  # fmt: skip
+    np.testing.assert_array_equal(a.bands["a"], b.bands["a"])
+    assert a.provenance == b.provenance

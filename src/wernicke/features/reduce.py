@@ -179,8 +179,8 @@ def reduce_bands(
     features : Features
     reductions : mapping of band to ("pca", n_components) or ("srp", eps)
         Bands not named stay as they are.
-    train_rows : array of int
-        Numbers of the rows to fit on; the others are only projected.
+    train_rows : array of int, or of bool, shape (n_rows,)
+        The rows to fit on, by number or as True; the others are only projected.
     seed : int
 
     Returns
@@ -196,8 +196,11 @@ def reduce_bands(
     """
     rows = np.asarray(train_rows)
     n = len(features.index)
+    if rows.dtype == bool and rows.shape == (n,):
+        rows = np.flatnonzero(rows)
     if rows.ndim != 1 or not len(rows) or rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= n:
-        raise InputError("E-SHAPE", f"expected row numbers from 0 to {n - 1}", field="train_rows")
+        raise InputError("E-SHAPE", f"expected row numbers from 0 to {n - 1}, or {n} booleans of which some are True",
+                         field="train_rows")  # fmt: skip
     bands = dict(features.bands)
     projections: dict[str, Projection] = {}
     for name, (kind, amount) in reductions.items():
