@@ -282,3 +282,30 @@ def test_clamped_band_weights_are_counted():
     assert model.n_clamped_ == 5
     model.set_params(solver_params={"n_iter": np.array([[1.0, 0.0]]), "alphas": ALPHAS, **QUIET}).fit(Xs, Y)
     assert model.n_clamped_ == 0
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ([-1] * 6, "E-META groups: all 6 groups are negative"),
+        (list("aabbcc"), "E-FMT groups: found <U1 such as a, expected finite numbers"),
+        ([0, 0, 1, 1, 1, np.nan], "E-FMT groups: found float64"),
+        ([0, 1], r"E-SHAPE groups: found shape \(2,\)"),
+    ],
+)
+def test_groups_that_cannot_be(groups, message):
+    (X,), Y = simulate(30, (6,), 2)
+    with pytest.raises(InputError, match=message):
+        ours.GroupRidgeCV(groups, solver_params={"n_iter": 2, **QUIET}).fit(X, Y)
+
+
+def test_arrays_of_other_widths_than_fitted_are_refused():
+    Xs, Y = simulate(30, (2, 4), 2)
+    model = ours.GroupRidgeCV("input", solver_params={"n_iter": 2, **QUIET}).fit(Xs, Y)
+    assert model.n_features_by_group_ == (2, 4)
+    X = np.hstack(Xs)
+    for parts in ([X[:, :3], X[:, 3:]], [X], [X[:, :2], X[:, 2:4], X[:, 4:]]):
+        with pytest.raises(InputError, match="E-SHAPE X: found arrays of .* features, fitted on 2, 4"):
+            model.predict(parts, split=True)
+    with pytest.raises(InputError, match="E-SHAPE X: found no array"):
+        model.predict([])

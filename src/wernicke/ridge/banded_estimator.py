@@ -49,6 +49,7 @@ class GroupRidgeCV(_BaseRidge):
         is not verified for it: there the screened score stands, unless ``solver_params=dict(exhaustive=True)``.
     n_features_in_, dtype_, n_floored_, n_edge_
         As in `RidgeCV`.
+    n_features_by_group_ : tuple of int, only with ``groups="input"``
     n_clamped_ : int
         Targets whose chosen draw has a band weight that was raised to 1e-8 of the largest.
     """
@@ -144,25 +145,21 @@ class GroupRidgeCV(_BaseRidge):
         if isinstance(self.groups, str):
             if self.groups != "input":
                 raise InputError("E-CFG", f'found `{self.groups}`, expected "input", an array or None', field="groups")
-            if not isinstance(X, (list, tuple)):
-                raise InputError("E-SHAPE", 'found one array, expected a list of them with groups="input"', field="X")
+            if not isinstance(X, (list, tuple)) or not X:
+                found = "no array" if isinstance(X, (list, tuple)) else "one array"
+                raise InputError("E-SHAPE", f'found {found}, expected a list of them with groups="input"', field="X")
             Xs = [self._one_group(Xi, f"X[{i}]") for i, Xi in enumerate(X)]
-            n_features = sum(Xi.shape[1] for Xi in Xs)
+            widths = tuple(Xi.shape[1] for Xi in Xs)
             if reset:
-                self.n_features_in_ = n_features
-            elif n_features != self.n_features_in_:
-                raise ValueError(
-                    f"X has {n_features} features, but {type(self).__name__} is expecting {self.n_features_in_} "
-                    "features as input."
-                )
+                self.n_features_in_, self.n_features_by_group_ = sum(widths), widths
+            elif widths != self.n_features_by_group_:
+                raise InputError("E-SHAPE", f"found arrays of {_listed(widths)} features, fitted on "
+                                 f"{_listed(self.n_features_by_group_)}", field="X")  # fmt: skip
             return Xs
         X = self._check_X(X, reset=reset)
         if self.groups is None:
             return [X]
-        groups = to_torch(self.groups).cpu().numpy()
-        if groups.shape != (X.shape[1],):
-            raise InputError("E-SHAPE", f"found shape {groups.shape}, expected one group for each of {X.shape[1]} "
-                             "features", field="groups")  # fmt: skip
+        groups = _check_groups(self.groups, X.shape[1])
         return [X[:, np.flatnonzero(groups == group)] for group in np.unique(groups) if group >= 0]
 
     def _one_group(self, X: Any, name: str) -> Any:
@@ -171,6 +168,25 @@ class GroupRidgeCV(_BaseRidge):
         return check_array(
             X, dtype=[np.float64, np.float32], ensure_all_finite=False, ensure_min_features=0, input_name=name
         )
+
+
+def _check_groups(given: Any, n_features: int) -> np.ndarray:
+    """Return the group of each feature, shape (n_features,), at least one of them not negative."""
+    groups = given.cpu().numpy() if is_torch(given) else np.asarray(given)
+    if groups.shape != (n_features,):
+        raise InputError("E-SHAPE", f"found shape {groups.shape}, expected one group for each of {n_features} features",
+                         field="groups")  # fmt: skip
+    if groups.dtype.kind not in "iufb" or not np.isfinite(groups).all():
+        raise InputError("E-FMT", f"found {groups.dtype} such as {groups[0]!s:.40}, expected finite numbers",
+                         field="groups", hint="numpy.unique(names, return_inverse=True)[1] makes them of names")  # fmt: skip
+    if (groups < 0).all():
+        raise InputError("E-META", f"all {n_features} groups are negative, which leaves every feature out",
+                         field="groups")  # fmt: skip
+    return groups
+
+
+def _listed(widths: tuple[int, ...]) -> str:
+    return ", ".join(map(str, widths)) or "no"
 
 
 def _sum_exp(deltas: Any) -> Any:
