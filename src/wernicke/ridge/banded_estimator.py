@@ -178,7 +178,7 @@ def _check_groups(given: Any, n_features: int) -> np.ndarray:
                          field="groups")  # fmt: skip
     if groups.dtype.kind not in "iufb" or not np.isfinite(groups).all():
         raise InputError("E-FMT", f"found {groups.dtype} such as {groups[0]!s:.40}, expected finite numbers",
-                         field="groups", hint="numpy.unique(names, return_inverse=True)[1] makes them of names")  # fmt: skip
+                         field="groups", hint="of names: numpy.unique(names, return_inverse=True)[1]")  # fmt: skip
     if (groups < 0).all():
         raise InputError("E-META", f"all {n_features} groups are negative, which leaves every feature out",
                          field="groups")  # fmt: skip
