@@ -15,6 +15,7 @@ from wernicke.core.errors import InputError
 from wernicke.core.study import Events
 from wernicke.features import language as module
 from wernicke.features.language import language_features
+from wernicke.features.text import text_features
 from wernicke.features.windows import annotation_windows, word_windows
 from wernicke.pretrained.masked import load_masked, load_text_model
 
@@ -68,7 +69,7 @@ def reference(folder):
     return model, AutoTokenizer.from_pretrained(folder)
 
 
-def by_hand(folder, table, layer, pool, special):
+def by_hand(folder, table, layer, pool, special, width=32):
     """The mean over annotators of one unpadded pass each, by AutoModel."""
     model, tokenizer = reference(folder)
     rows = []
@@ -83,7 +84,7 @@ def by_hand(folder, table, layer, pool, special):
                 states = model(**batch, output_hidden_states=True).hidden_states[layer][0].numpy()
             states = states if special else states[keep]
             each.append(states.mean(0) if pool == "mean" else states[-1])
-        rows.append(np.mean(each, 0) if each else np.zeros(model.config.hidden_size))
+        rows.append(np.mean(each, 0) if each else np.zeros(width))
     return np.array(rows)
 
 
@@ -110,6 +111,49 @@ def test_special_tokens_matter_for_bert_only_where_asked(tmp_path):
         for s in (True, False)
     )
     assert np.abs(with_ - without).max() > 1e-2
+
+
+def build_odd(folder, kind):
+    """OPT whose embeddings are narrower than its states (as OPT-350m), XLNet without a limit, Funnel, which pools."""
+    import transformers as t
+
+    tokenizer = wordpiece_tokenizer()
+    ids = {"vocab_size": len(tokenizer), "bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
+    if kind == "opt":
+        config = t.OPTConfig(hidden_size=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4,
+                             word_embed_proj_dim=16, do_layer_norm_before=False, init_std=0.2, **ids)  # fmt: skip
+        model = t.OPTForCausalLM(config)
+    elif kind == "xlnet":
+        config = t.XLNetConfig(d_model=32, n_layer=2, n_head=4, d_inner=48, initializer_range=0.2, **ids)
+        model = t.XLNetLMHeadModel(config)
+    else:
+        config = t.FunnelConfig(block_sizes=[1, 1], d_model=32, n_head=4, d_head=8, d_inner=48, **ids)
+        model = t.FunnelForMaskedLM(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("kind", "widths"), [("opt", [32, 32, 16]), ("xlnet", [32, 32, 32])])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_models_of_other_widths_and_without_a_limit(tmp_path, kind, widths):
+    folder = build_odd(tmp_path / kind, kind)
+    windows = annotation_windows([*TABLE, [".."] * 2], run="r")
+    for pool in ("mean", "last"):
+        found = language_features(windows, folder, layers="all", pool=pool, batch_size=3)
+        alone = text_features(["a leather shoe"], folder, layers="all", pool=pool)
+        for k, width in enumerate(widths):
+            expected = by_hand(folder, TABLE, k, pool, False, width)
+            np.testing.assert_allclose(found.bands[f"layer{k}"][:4], expected, rtol=1e-4, atol=1e-5)
+            assert alone.bands[f"layer{k}"].shape == (1, width)
+
+
+def test_a_model_that_pools_its_tokens_is_refused_by_layer(tmp_path):
+    folder = build_odd(tmp_path / "funnel", "funnel")
+    windows = annotation_windows(TABLE, run="r")
+    assert language_features(windows, folder, layers=0).bands["layer0"].shape == (4, 32)
+    with pytest.raises(InputError, match="layer 2 has"):
+        language_features(windows, folder, layers=[0, 2])
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2"])

@@ -8,10 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tiny_llms import SENTENCES, build_tiny_llm
+from tiny_models import build_tiny
 from wernicke.core.errors import InputError
 from wernicke.features import text as module
 from wernicke.features.text import text_features
 from wernicke.pretrained.llm import load_llm
+from wernicke.pretrained.masked import load_text_model
 
 TEXTS = dict(zip("abcdefgh", SENTENCES, strict=True))
 
@@ -53,6 +55,21 @@ def test_equal_to_transformers(tmp_path, kind, pad_token):
             assert band.dtype == np.float32
             np.testing.assert_allclose(band, by_hand(folder, SENTENCES, k, pool), rtol=1e-4, atol=1e-5)
     assert found.index["stimulus_id"].tolist() == list("abcdefgh")
+
+
+@pytest.mark.parametrize("pool", ["mean", "last", "first"])
+def test_masked_models_by_folder(tmp_path, pool):
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = build_tiny(tmp_path / "bert", "bert")
+    model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    found = text_features(SENTENCES, folder, layers="all", pool=pool, batch_size=3).bands
+    for k in range(3):
+        for row, text in zip(found[f"layer{k}"], SENTENCES, strict=True):
+            with torch.no_grad():
+                states = model(**tokenizer(text, return_tensors="pt"), output_hidden_states=True).hidden_states[k][0]
+            expected = {"mean": states.mean(0), "last": states[-1], "first": states[0]}[pool]
+            np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_layer_zero_is_the_embedding(folder):
@@ -120,7 +137,7 @@ def test_too_long_and_no_template(tmp_path):
 def test_cache_spares_even_loading(folder, monkeypatch):
     first = text_features(TEXTS, folder, layers=[1])
     loads = []
-    monkeypatch.setattr(module, "load_llm", lambda *a, **k: loads.append(a) or load_llm(*a, **k))
+    monkeypatch.setattr(module, "load_text_model", lambda *a, **k: loads.append(a) or load_text_model(*a, **k))
     again = text_features(TEXTS, folder, layers=[1], batch_size=2)
     assert not loads
     np.testing.assert_array_equal(first.bands["layer1"], again.bands["layer1"])

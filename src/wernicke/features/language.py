@@ -15,7 +15,7 @@ from wernicke.core.checks import check_option, check_range
 from wernicke.core.errors import InputError
 from wernicke.core.features import Features
 from wernicke.features.pieces import in_pieces
-from wernicke.features.text import choose_layers
+from wernicke.features.text import check_places, choose_layers
 from wernicke.features.windows import TextWindows, average_texts
 from wernicke.pretrained.llm import LanguageModel
 from wernicke.pretrained.masked import load_text_model
@@ -157,7 +157,8 @@ def row_states(
     rows : sequence of tuple of (str or None)
         One text an annotator, all in `tokens`.
     """
-    said = list(dict.fromkeys(text for row in rows for text in row if text is not None))
+    # Where nobody speaks, any text does: zeros need the states' widths, which may differ by layer.
+    said = list(dict.fromkeys(text for row in rows for text in row if text is not None)) or list(tokens)[:1]
     states = token_states([tokens[text][:2] for text in said], llm, layers=layers, pool=pool, width=width,
                           batch_size=batch_size)  # fmt: skip
     return {name: average_texts(rows, said, values) for name, values in states.items()}
@@ -175,8 +176,7 @@ def token_states(
     """Return pooled hidden states of token ids with the mask of those that count; one row each, nothing cached."""
     import torch
 
-    n_columns = llm.hidden_size * (width if pool == "flat" else 1)
-    bands = {f"layer{k}": np.empty((len(tokens), n_columns), np.float32) for k in layers}
+    bands: dict[str, np.ndarray] = {}
     order = sorted(range(len(tokens)), key=lambda i: len(tokens[i][0]))
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
@@ -185,8 +185,11 @@ def token_states(
             states = llm.model.base_model(
                 input_ids=ids, attention_mask=attention, output_hidden_states=True,
             ).hidden_states  # fmt: skip
+            check_places(states, layers, ids.shape[1])
             for k in layers:
-                bands[f"layer{k}"][rows] = _pooled(states[k].float(), keep, pool, width).cpu().numpy()
+                pooled = _pooled(states[k].float(), keep, pool, width).cpu().numpy()
+                band = bands.setdefault(f"layer{k}", np.empty((len(tokens), pooled.shape[1]), np.float32))
+                band[rows] = pooled
     return bands
 
 

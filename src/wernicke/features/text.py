@@ -18,15 +18,17 @@ import pandas as pd
 from wernicke.core.checks import check_finite, check_option, check_range
 from wernicke.core.errors import InputError
 from wernicke.core.features import Features
-from wernicke.pretrained.llm import LanguageModel, load_llm, resolve_device, resolve_dtype
+from wernicke.pretrained.llm import LanguageModel, resolve_device, resolve_dtype
 from wernicke.pretrained.locate import LocatedLLM, locate_llm
+from wernicke.pretrained.masked import load_text_model
 from wernicke.store.cache import Cache, cache_key
 from wernicke.store.files import read_json
 from wernicke.store.fingerprint import code_fingerprint, fingerprint
 
 logger = logging.getLogger(__name__)
 
-_CODE = ("wernicke.features.text", "wernicke.pretrained.llm")
+_CODE = ("wernicke.features.text", "wernicke.pretrained.llm", "wernicke.pretrained.masked",
+         "wernicke.pretrained.frozen")  # fmt: skip
 
 
 def text_features(
@@ -48,7 +50,8 @@ def text_features(
     ----------
     texts : mapping of stimulus_id to text, or sequence of str
     llm : str, path-like or LanguageModel
-        See `wernicke.pretrained.llm.load_llm`. By name or folder it is not even loaded when the cache has the result.
+        See `wernicke.pretrained.masked.load_text_model`: causal or masked. By name or folder it is not even loaded when
+        the cache has the result.
     layers : int, sequence of int, or "all"
         Indices into the ``n_layers + 1`` hidden states; negative ones count from the end.
     stimulus_ids : sequence of str, optional
@@ -75,7 +78,7 @@ def text_features(
     ------
     InputError
         E-META (no texts, an empty one, one longer than the context, no chat template), E-CFG (a layer that is not
-        there), E-NONFIN (a half-precision overflow), and what `load_llm` raises.
+        there), E-NONFIN (a half-precision overflow), and what `load_text_model` raises.
     """
     check_option(pool, ("mean", "last", "first"), "pool")
     check_range(batch_size, "batch_size", low=1)
@@ -85,7 +88,7 @@ def text_features(
     settings = {"layers": wanted, "pool": pool, "chat": bool(chat), "dtype": dtype}
 
     def compute() -> dict[str, np.ndarray]:
-        model = llm if isinstance(llm, LanguageModel) else load_llm(located, device=device, dtype=dtype)
+        model = llm if isinstance(llm, LanguageModel) else load_text_model(located, device=device, dtype=dtype)
         return hidden_states(list(table["text"]), model, layers=wanted, pool=pool, chat=chat, batch_size=batch_size)
 
     code = code_fingerprint(*_CODE)
@@ -123,7 +126,7 @@ def hidden_states(
     from tqdm import tqdm
 
     ids = [_token_ids(text, llm, chat) for text in texts]
-    bands = {f"layer{k}": np.empty((len(texts), llm.hidden_size), np.float32) for k in layers}
+    bands: dict[str, np.ndarray] = {}
     # Texts of like length share a batch; the result is put back in the given order.
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
@@ -131,15 +134,24 @@ def hidden_states(
     with torch.inference_mode(), tqdm(total=len(texts), desc="text features", unit="text", disable=None) as bar:
         for rows in batches:
             tokens, mask = _padded([ids[i] for i in rows], llm)
-            states = backbone(
-                input_ids=tokens, attention_mask=mask, output_hidden_states=True, use_cache=False
-            ).hidden_states
+            states = backbone(input_ids=tokens, attention_mask=mask, output_hidden_states=True).hidden_states
+            check_places(states, layers, tokens.shape[1])
             for k in layers:
-                bands[f"layer{k}"][rows] = _pooled(states[k], mask, pool).cpu().numpy()
+                pooled = _pooled(states[k], mask, pool).cpu().numpy()
+                band = bands.setdefault(f"layer{k}", np.empty((len(texts), pooled.shape[1]), np.float32))
+                band[rows] = pooled
             bar.update(len(rows))
     for name, band in bands.items():
         check_finite(band, f"band `{name}`")
     return bands
+
+
+def check_places(states: Sequence[Any], layers: Sequence[int], n_tokens: int) -> None:
+    """Refuse (E-CFG) layers whose states are not one a token, as those of a model that pools within (Funnel)."""
+    for k in layers:
+        if states[k].shape[1] != n_tokens:
+            raise InputError("E-CFG", f"layer {k} has {states[k].shape[1]} states for {n_tokens} tokens",
+                             field="layers", hint="the model pools its tokens; choose layers before that")  # fmt: skip
 
 
 def _padded(ids: list[list[int]], llm: LanguageModel) -> tuple[Any, Any]:

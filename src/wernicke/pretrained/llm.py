@@ -130,13 +130,14 @@ def load_llm(
     n_rows = model.get_input_embeddings().weight.shape[0]
     pad_is_eos = _ensure_pad(tokenizer, n_rows, located.folder)
     text = config.get_text_config()
+    stated = getattr(text, "max_position_embeddings", None)
     return LanguageModel(
         model=model,
         tokenizer=tokenizer,
         located=located,
         n_layers=int(text.num_hidden_layers),
         hidden_size=int(text.hidden_size),
-        max_positions=getattr(text, "max_position_embeddings", None),
+        max_positions=stated if stated is not None and stated > 0 else None,  # XLNet states -1
         pad_is_eos=pad_is_eos,
         dtype=dtype,
         quantised=quantised,

@@ -12,7 +12,11 @@ from wernicke.pretrained.locate import LocatedLLM, check_llm_folder, locate_llm
 
 
 def load_text_model(
-    llm: str | os.PathLike[str], *, device: str = "auto", dtype: str | None = None, revision: str | None = None
+    llm: str | os.PathLike[str] | LocatedLLM,
+    *,
+    device: str = "auto",
+    dtype: str | None = None,
+    revision: str | None = None,
 ) -> LanguageModel:
     """Load a causal language model, or a masked one where the folder's config says so.
 
@@ -20,7 +24,7 @@ def load_text_model(
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    located = locate_llm(llm, revision=revision)
+    located = llm if isinstance(llm, LocatedLLM) else locate_llm(llm, revision=revision)
     raw = check_llm_folder(located.folder)
     causal = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(str(raw.get("model_type")))
     if causal is not None and causal in (raw.get("architectures") or [causal]):
