@@ -115,6 +115,16 @@ def test_a_folder_is_a_run_a_file(tmp_path):
     assert table["duration_s"].to_list() == [0, 1, 0, 1]
 
 
+@pytest.mark.parametrize(("name", "comma"), [("a.tsv", "\t"), ("a.csv", ",")])
+def test_missing_and_silent_cells_say_nothing(tmp_path, name, comma):
+    rows = [("onset", "duration", "word"), (0, 1, "null"), (1, "n/a", "n/a"), (2, 1, "sp"), (3, 1, "sil"), (4, 1, "NA")]
+    (tmp_path / name).write_text("".join(comma.join(map(str, row)) + "\n" for row in rows))
+    table = read_transcripts(tmp_path / name).table
+    assert [text for text in table["text"] if text is not None] == ["null", "NA"]
+    assert table["text"].isna().to_list() == [False, True, True, True, False]
+    assert table["duration_s"].to_list() == [1, 0, 1, 1, 1]
+
+
 def test_a_run_column_wins(tmp_path):
     (tmp_path / "all.csv").write_text('run,onset,duration,text\n1,0,1,"a, b"\n2,0,1,c\n')
     table = read_transcripts(tmp_path / "all.csv").table

@@ -2,8 +2,10 @@
 
 - ``.tsv`` and ``.csv`` with a header line: `onset` (or `onset_s`, `start`), `duration` (or `duration_s`; or `offset`,
   `end`, `stop`), and the text (`text`, `word`, `caption`, or a column that is named); optionally `run` and `annotator`.
-  All in seconds.
+  All in seconds; ``n/a`` and empty cells are missing.
 - ``.TextGrid`` (long and short text format): the tier `words`, or one that is named; empty intervals say nothing.
+
+In each of them, aligners' marks of silence (``sp``, ``sil``, ``<sil>``, ...) say nothing.
 """
 
 from __future__ import annotations
@@ -20,13 +22,13 @@ import pandas as pd
 
 from wernicke.core.errors import InputError
 from wernicke.core.study import Events
-from wernicke.data.tsv import MAX_BYTES, numbers, read_tsv
+from wernicke.data.tsv import MAX_BYTES, MISSING, numbers, read_tsv
 from wernicke.store.files import read_bytes
 
 ENDINGS = (".tsv", ".csv", ".textgrid")
 _ONSET, _DURATION, _END = ("onset", "onset_s", "start"), ("duration", "duration_s"), ("offset", "end", "stop")
 _TEXT = ("text", "word", "caption")
-_SILENCE = ("", "sp", "sil", "{sl}", "{LG}", "<sil>", "n/a")
+_SILENCE = (*MISSING, "sp", "sil", "{sl}", "{LG}", "<sil>")
 
 
 def read_transcripts(path: str | os.PathLike[str], *, text: str | None = None) -> Events:
@@ -81,7 +83,8 @@ def _read(path: Path, text: str | None) -> pd.DataFrame:
         raise InputError("E-META", f"line {int((duration < 0).argmax()) + 2} ends before its onset", path=path)
     said = _column(table, (text,) if text is not None else _TEXT, path)
     run = path.stem.removesuffix("_events")
-    found = pd.DataFrame({"onset_s": onset, "duration_s": duration, "text": table[said]})
+    texts = table[said].mask(table[said].isin(_SILENCE), None)
+    found = pd.DataFrame({"onset_s": onset, "duration_s": duration, "text": texts})
     found.insert(0, "run", table["run"].fillna(run) if "run" in table.columns else run)
     if "annotator" in table.columns:
         found["annotator"] = table["annotator"]
@@ -108,7 +111,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     header = [name.strip() for name in rows[0]]
     if len(set(header)) < len(header):
         raise InputError("E-META", "a column occurs twice", path=path)
-    cells = [[cell.strip() or None for cell in row] for row in rows[1:]]
+    cells = [[None if cell.strip() in MISSING else cell.strip() for cell in row] for row in rows[1:]]
     return pd.DataFrame({name: pd.Series([row[i] for row in cells], dtype=object) for i, name in enumerate(header)})
 
 
