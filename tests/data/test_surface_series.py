@@ -14,7 +14,7 @@ from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
 
 import tiny_bids as tiny
 from wernicke.core.errors import InputError
-from wernicke.data.surface_series import join_hemispheres, read_cifti, read_gifti
+from wernicke.data.surface_series import join_hemispheres, mesh_name, read_cifti, read_gifti
 
 DATA = np.random.default_rng(0).standard_normal((6, 20)).astype(np.float32)
 
@@ -161,3 +161,24 @@ def test_mutations_raise_nothing_else(dense: Path, tmp_path: Path, read) -> None
         except InputError:
             n_refused += 1
     assert n_refused > 50
+
+
+@pytest.mark.parametrize(
+    ("n_vertices", "space", "name"),
+    [
+        (10242, "fsaverage5", "fsaverage5"),
+        (10242, "", "fsaverage5"),
+        (10242, "fsaverage", "fsaverage"),  # den-10k
+        (32492, "fsLR", "fsLR"),
+        (9000, "fsnative", "fsnative"),
+        (9000, "", "fsnative"),
+    ],
+)
+def test_names_of_meshes(n_vertices, space, name):
+    assert mesh_name(n_vertices, space) == name
+
+
+@pytest.mark.parametrize(("n_vertices", "space"), [(642, "fsaverage5"), (10242, "fsaverage6"), (9000, "fsaverage")])
+def test_a_mesh_of_another_number_of_vertices_is_refused(n_vertices, space):
+    with pytest.raises(InputError, match=f"E-META space: found {n_vertices} vertices, {space} has"):
+        mesh_name(n_vertices, space)

@@ -136,7 +136,7 @@ def write_series(root: Path, values: np.ndarray) -> None:
     for run in range(N_RUNS):
         part = values[run * N_TR : (run + 1) * N_TR].astype(np.float32)
         for side, hemi in enumerate("LR"):
-            stem = f"sub-01_task-story_run-{run + 1}_hemi-{hemi}_space-fsaverage5_bold"
+            stem = f"sub-01_task-story_run-{run + 1}_hemi-{hemi}_space-fsnative_bold"
             tiny.write_gifti(func / f"{stem}.func.gii", part[:, side * N_VERTICES : (side + 1) * N_VERTICES])
             tiny.write_json(func / f"{stem}.json", {"RepetitionTime": TR_S})
 

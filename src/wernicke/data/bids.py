@@ -249,7 +249,8 @@ def _read_values(runs: Sequence[BidsRun], mask: PathLike | None, settings: Prepr
             time_s: float | None = step_s
         else:
             (left, left_s), (right, right_s) = map(read_gifti, run.images)
-            values, surface = join_hemispheres(left, right, mesh_name(left.shape[1], space), run.images[0])
+            mesh = mesh_name(left.shape[1], space, run.images[0])
+            values, surface = join_hemispheres(left, right, mesh, run.images[0])
             time_s = left_s or right_s
         first = surface if first is None else first
         if not _same_surface(surface, first):

@@ -26,6 +26,8 @@ from wernicke.store.files import describe_start
 
 #: Vertices of a hemisphere to the mesh that has so many.
 MESHES = {10242: "fsaverage5", 40962: "fsaverage6", 163842: "fsaverage", 32492: "fsLR", 59292: "fsLR", 163852: "fsLR"}
+#: Vertices of a hemisphere of FreeSurfer's meshes; `fsaverage` alone is, in BIDS, any of them.
+FSAVERAGE = {"fsaverage3": 642, "fsaverage4": 2562, "fsaverage5": 10242, "fsaverage6": 40962, "fsaverage": 163842}
 _GIFTI_TYPES = {"NIFTI_TYPE_UINT8": "u1", "NIFTI_TYPE_INT32": "i4", "NIFTI_TYPE_FLOAT32": "f4",
                 "NIFTI_TYPE_FLOAT64": "f8"}  # fmt: skip
 _ENCODINGS = ("ASCII", "Base64Binary", "GZipBase64Binary")
@@ -191,8 +193,21 @@ def join_hemispheres(left: np.ndarray, right: np.ndarray, mesh: str, path: Path)
     return np.hstack(parts), Surface(masks[0], masks[1], mesh)
 
 
-def mesh_name(n_vertices: int, space: str) -> str:
-    """Name the mesh: the file's space where it has one, else by its number of vertices."""
+def mesh_name(n_vertices: int, space: str, path: Path | None = None) -> str:
+    """Name the mesh: the file's space where it has one, else by its number of vertices.
+
+    Raises
+    ------
+    InputError
+        E-META for a space of FreeSurfer's that has another number of vertices.
+    """
+    expected = {FSAVERAGE[space]} if space in FSAVERAGE else set()
+    if space == "fsaverage":
+        expected = set(FSAVERAGE.values())
+    if expected and n_vertices not in expected:
+        numbers = " or ".join(map(str, sorted(expected)))
+        raise InputError("E-META", f"found {n_vertices} vertices, {space} has {numbers} a hemisphere", path=path,
+                         field="space", hint="name the file by the mesh that it is on")  # fmt: skip
     return space or MESHES.get(n_vertices, "fsnative")
 
 
