@@ -92,18 +92,19 @@ def test_bad_responses(tmp_path: Path, change: dict, message: str) -> None:
 
 def test_voxels_that_are_nan_throughout_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     train, test = Y_TRAIN.copy(), Y_TEST.copy()
-    train[:, 2], test[:, :, 2] = np.nan, np.nan
+    train[:, 2], test[:, :, 2], train[:, 4] = np.nan, np.nan, np.nan
     path = tmp_path / "responses" / "S01_responses.hdf"
     save(path, Y_train=train, Y_test=test, run_onsets=ONSETS)
     recording = load_voxelwise(tmp_path).recordings["S01"]
     kept = kept_voxels(tmp_path, "S01")
-    assert kept.tolist() == [0, 1, 3, 4, 5]
+    assert kept.tolist() == [0, 1, 3, 5]
     np.testing.assert_array_equal(recording.values[:24], Y_TRAIN[:, kept])
     np.testing.assert_array_equal(repeats_of_test(recording), Y_TEST[..., kept])
-    assert "1 of 6 voxels are NaN at every sample and left out" in caplog.text
-    for broken in ({"Y_train": Y_TRAIN}, {"Y_train": np.full_like(Y_TRAIN, np.nan), "Y_test": np.nan * Y_TEST}):
-        save(path, **{"Y_train": train, "Y_test": test, "run_onsets": ONSETS} | broken)
-        with pytest.raises(InputError, match="E-NONFIN"):  # NaN in the test film only; no voxel left
+    assert "2 of 6 voxels have no value in training or in the test run" in caplog.text
+    train[:9, 5] = np.nan  # at some samples only: missing data, no missing voxel
+    for broken in (train, np.full_like(Y_TRAIN, np.nan)):
+        save(path, Y_train=broken, Y_test=test, run_onsets=ONSETS)
+        with pytest.raises(InputError, match="E-NONFIN"):
             load_voxelwise(tmp_path)
 
 

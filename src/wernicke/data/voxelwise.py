@@ -69,7 +69,8 @@ def load_voxelwise(
         A Recording a subject: `values` float32, as stored; `samples` with `sample_id`, `run` (``train_00``...,
         ``test_00``... for the repeats), `part` (TRAIN, TEST), `repeat` (from 0; 0 in training), `onset_s`,
         `stimulus_id` (``train_00``..., ``test``). No voxel has a place in space: `units` is None. Voxels that are NaN
-        at every sample are left out and counted in the log; `kept_voxels` says which are there.
+        at every sample of training, or of the test run, are left out and counted in the log; `kept_voxels` says which
+        are there.
 
     Raises
     ------
@@ -93,7 +94,12 @@ def _recording(folder: Path, subject: str, tr_s: float) -> Recording:
     starts = _starts(read_hdf5(path, "run_onsets"), len(train), path)
     kept = _with_values(train, test)
     if not kept.all():
-        logger.warning("%s: %d of %d voxels are NaN at every sample and left out", path.name, (~kept).sum(), len(kept))
+        logger.warning(
+            "%s: %d of %d voxels have no value in training or in the test run and are left out",
+            path.name,
+            (~kept).sum(),
+            len(kept),
+        )
         train, test = train[:, kept], test[..., kept]
     for key, values in (("Y_train", train), ("Y_test", test)):
         check_finite(values, key, path)
@@ -113,13 +119,13 @@ def _responses(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise InputError("E-SHAPE", f"found Y_train {train.shape} and Y_test {test.shape}, expected (samples, voxels) "
                          "and (repeats, samples, voxels)", path=path)  # fmt: skip
     if not _with_values(train, test).any():
-        raise InputError("E-NONFIN", f"all {train.shape[1]} voxels are NaN at every sample", path=path)
+        raise InputError("E-NONFIN", f"all {train.shape[1]} voxels are NaN in training or in the test run", path=path)
     return train, test
 
 
 def _with_values(train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Return which voxels are not NaN throughout, shape (n_voxels,)."""
-    kept: np.ndarray = ~(np.isnan(train).all(axis=0) & np.isnan(test).all(axis=(0, 1)))
+    """Return which voxels are not NaN throughout either part, shape (n_voxels,)."""
+    kept: np.ndarray = ~(np.isnan(train).all(axis=0) | np.isnan(test).all(axis=(0, 1)))
     return kept
 
 
