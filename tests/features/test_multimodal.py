@@ -12,7 +12,7 @@ from PIL import Image
 
 from tiny_models import build_tiny, picture
 from wernicke.core.errors import InputError
-from wernicke.features.multimodal import captions_of_frames, multimodal_features
+from wernicke.features.multimodal import captions_of_frames, multimodal_features, said_captions
 from wernicke.pretrained.vision_language import load_vision_language
 
 KINDS = ("llava", "git", "bridgetower")
@@ -137,3 +137,9 @@ def test_flat_keeps_the_pictures_places(folders, kind):
     assert flat.shape[1] == n_places * width + 32
     np.testing.assert_allclose(flat[:, :-32].reshape(2, n_places, width).mean(1), mean[:, :-32], rtol=1e-3, atol=2e-5)
     np.testing.assert_array_equal(flat[:, -32:], mean[:, -32:])
+
+
+def test_blanks_around_a_caption_stay_in_faithful_mode_only():
+    rows = [[" a cat", "..", None, " "]]
+    assert said_captions(rows, 1, "faithful") == [(" a cat", "..", "..", " ")]
+    assert said_captions(rows, 1, "corrected") == [("a cat",)]

@@ -26,7 +26,7 @@ def drama2brain_loop(table, window):
 @pytest.mark.parametrize("window", [1, 2, 5, 30])
 def test_faithful_is_the_authors_rule(window):
     rng = np.random.default_rng(0)
-    table = rng.choice(["a man", "The end", "rain", "..", "b"], (20, 3)).tolist()
+    table = rng.choice(["a man", " a man", "The end", "rain ", "..", "b"], (20, 3)).tolist()
     found = annotation_windows(table, run="r", window_s=window, mode="faithful")
     assert found.texts == drama2brain_loop(table, window)
     assert found.index["onset_s"].tolist() == list(range(20))

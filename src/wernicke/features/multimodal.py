@@ -179,8 +179,10 @@ def said_captions(captions: Sequence[Sequence[str | None]], n: int, mode: str) -
     for i, row in enumerate(captions):
         if isinstance(row, str) or any(text is not None and not isinstance(text, str) for text in row):
             raise InputError("E-META", f"row {i} is {row!r}, expected one text an annotator", field="captions")
-        said = [MISSING if text is None else text.strip() for text in row]
-        rows.append(tuple(text for text in said if mode == "faithful" or text not in ("", MISSING)))
+        said = [MISSING if text is None else text for text in row]
+        if mode == "corrected":
+            said = [text.strip() for text in said if text.strip() not in ("", MISSING)]
+        rows.append(tuple(said))
     return rows
 
 

@@ -106,7 +106,7 @@ def annotation_windows(
     """Return windows of a dense annotation: one row a `step_s`, one column an annotator, as drama2brain's TSVs.
 
     The distinct captions of the window are joined by commas: in order of time in ``corrected``; sorted as text, as
-    drama2brain's code does, in ``faithful``.
+    drama2brain's code does, in ``faithful``, which also keeps blanks around a caption, since tokenizers see them.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def annotation_windows(
     frame = table if isinstance(table, pd.DataFrame) else pd.DataFrame(np.asarray(table, dtype=object))
     if frame.ndim != 2 or 0 in frame.shape:
         raise InputError("E-SHAPE", f"found shape {frame.shape}, expected samples by annotators", field="table")
-    columns = [[_caption(cell, i) for i, cell in enumerate(frame.iloc[:, j])] for j in range(frame.shape[1])]
+    columns = [[_caption(cell, i, mode) for i, cell in enumerate(frame.iloc[:, j])] for j in range(frame.shape[1])]
     texts = []
     for i in range(len(frame)):
         first = max(0, i - width + 1)
@@ -255,13 +255,13 @@ def _by_sample(table: pd.DataFrame, n: int, step_s: float, window_s: float, kind
     return found
 
 
-def _caption(cell: Any, row: int) -> str | None:
+def _caption(cell: Any, row: int, mode: str = "corrected") -> str | None:
     if cell is None or (isinstance(cell, float) and np.isnan(cell)) or cell is pd.NA:
         return None
     if not isinstance(cell, str):
         raise InputError("E-META", f"row {row} holds {cell!r}, expected text", field="text",
                          hint="read the table with dtype=str")  # fmt: skip
-    text = cell.strip()
+    text = cell if mode == "faithful" else cell.strip()
     return None if text in ("", MISSING) else text
 
 
