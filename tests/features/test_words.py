@@ -44,6 +44,27 @@ def test_glove_has_no_header(tmp_path):
     assert found.values.tolist() == [[3, 5]]
 
 
+def test_numbers_parted_by_tabs(tmp_path):
+    path = tmp_path / "t.txt"
+    for head in ("", "3 2\n", "3\t2\n"):
+        path.write_text(
+            head + "".join(f"{w}\t{a}\t{b}\n" for w, (a, b) in VECTORS.items() if " " not in w) + "x\t7\t7\n"
+        )
+        found = read_word_vectors(path)
+        assert list(found.words) == ["cat", "dog", "x"]
+        np.testing.assert_array_equal(found.values, list(VECTORS.values()))
+    path.write_text("cat\t1 2\n")
+    with pytest.raises(InputError, match="tabs and by blanks"):
+        read_word_vectors(path)
+
+
+def test_a_file_shorter_than_its_first_line_says(tmp_path):
+    path = text_file(tmp_path / "a.vec")
+    path.write_text(path.read_text().replace("3 2\n", "400000 2\n"))
+    with pytest.raises(InputError, match="E-TRUNC.*holds 3 words.*400000"):
+        read_word_vectors(path)
+
+
 @pytest.mark.parametrize("newline", [b"\n", b""])
 def test_binary_files(tmp_path, newline):
     found = read_word_vectors(binary_file(tmp_path / "w.bin", newline))

@@ -95,13 +95,17 @@ def read_word_vectors(path: str | os.PathLike[str], *, words: Collection[str] | 
 
 
 def _read_text(file: Any, path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    dim = None
+    dim = declared = None
+    n_read, parted_by = 0, " "
     for number, line in enumerate(_lines(file, path)):
-        # GloVe's 840B file holds a few "words" with blanks inside: the last `dim` entries are the vector.
-        parts = line.split(" ")
-        if number == 0 and len(parts) == 2 and all(p.isdigit() for p in parts):
-            dim = _check_header(int(parts[0]), int(parts[1]), path)[1]
+        counts = line.split()
+        if number == 0 and len(counts) == 2 and all(c.isdigit() for c in counts):
+            declared, dim = _check_header(int(counts[0]), int(counts[1]), path)
             continue
+        if n_read == 0 and "\t" in line and " " not in line:
+            parted_by = "\t"
+        # GloVe's 840B file holds a few "words" with blanks inside: the last `dim` entries are the vector.
+        parts = line.split(parted_by)
         dim = len(parts) - 1 if dim is None else dim
         if len(parts) <= dim or dim < 1:
             raise InputError("E-SHAPE", f"line {number + 1} has {len(parts) - 1} numbers, expected {dim}", path=path)
@@ -110,7 +114,15 @@ def _read_text(file: Any, path: Path) -> Iterator[tuple[str, np.ndarray]]:
         except ValueError:
             found = describe_start(line.encode()) if number == 0 else f"line {number + 1}: {line[:40]!r}"
             raise InputError("E-FMT", f"expected a word and numbers, found {found}", path=path) from None
-        yield " ".join(parts[:-dim]), row
+        word = parted_by.join(parts[:-dim])
+        if "\t" in word:
+            raise InputError(
+                "E-FMT", f"line {number + 1} is parted by tabs and by blanks, expected one of them", path=path
+            )
+        n_read += 1
+        yield word, row
+    if declared is not None and n_read < declared:
+        raise InputError("E-TRUNC", f"holds {n_read} words, its first line declares {declared}", path=path)
 
 
 def _lines(file: Any, path: Path) -> Iterator[str]:
