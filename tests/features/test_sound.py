@@ -119,6 +119,16 @@ def test_what_was_filled_up_does_not_count(tmp_path):
         sound_features({"1": Sound(waves[0], 16000)}, loaded, layers=1, cache=False)
 
 
+def test_a_model_without_states_of_sound_is_refused_with_a_reason(tmp_path):
+    import transformers as t
+
+    config = t.EncodecConfig(num_filters=4, hidden_size=8, codebook_size=16, upsampling_ratios=[4, 2])
+    t.EncodecModel(config).save_pretrained(tmp_path)
+    t.EncodecFeatureExtractor().save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="E-CFG.*not a model of sound alone"):
+        load_audio(tmp_path, device="cpu")
+
+
 def test_windows_end_with_their_step():
     ramp = Sound(np.arange(10 * 4 + 3, dtype=np.float32) + 1, 4)  # 10.75 s
     windows, onset = sound_windows(ramp, window_s=2.0, step_s=1.0)
@@ -181,6 +191,8 @@ def test_refused(folders):
         with pytest.raises(InputError) as caught:
             sound_features({"1": ten}, folders["ast"], device="cpu", **{"layers": 1, **change})
         assert caught.value.code == code
+    with pytest.raises(InputError, match=r"11474.747 samples of 16000 Hz(.|\n)*0.717125 or 0.7171875"):
+        sound_windows(ten, step_s=0.7171717)
     with pytest.raises(InputError, match="shorter than half"):
         sound_windows(Sound(np.ones(3, np.float32), 16000))
     with pytest.raises(InputError, match="one channel"):

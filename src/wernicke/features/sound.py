@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import warnings
@@ -16,7 +17,6 @@ import pandas as pd
 from wernicke.core.checks import check_file, check_finite, check_option, check_range
 from wernicke.core.errors import InputError
 from wernicke.core.features import Features
-from wernicke.core.units import seconds_to_tr
 from wernicke.features.media import FILM_ENDINGS, SOUND_ENDINGS, decode_sound
 from wernicke.features.pieces import in_pieces
 from wernicke.features.text import choose_layers
@@ -131,11 +131,7 @@ def sound_windows(sound: Sound, *, window_s: float = 1.0, step_s: float = 1.0) -
     InputError
         E-CFG (window or step no whole number of samples), E-META (shorter than half a step).
     """
-    width, step = (seconds_to_tr([value], 1 / sound.rate_hz, name)[0]
-                   for value, name in ((window_s, "window_s"), (step_s, "step_s")))  # fmt: skip
-    if not width or not step:
-        raise InputError("E-CFG", f"found window {window_s:g} s, step {step_s:g} s, expected both above 0",
-                         field="window_s")  # fmt: skip
+    width, step = (_samples(value, sound.rate_hz, name) for value, name in ((window_s, "window_s"), (step_s, "step_s")))
     n = int(np.floor(len(sound.values) / step + 0.5))
     if n == 0:
         raise InputError("E-META", f"the sound of {sound.duration_s:.3g} s is shorter than half a step", field="sound")
@@ -144,6 +140,16 @@ def sound_windows(sound: Sound, *, window_s: float = 1.0, step_s: float = 1.0) -
     start = np.arange(n) * step + before + step - width
     windows = np.lib.stride_tricks.sliding_window_view(padded, width)[start]
     return windows, np.arange(n) * float(step_s)
+
+
+def _samples(value_s: float, rate_hz: int, field: str) -> int:
+    check_range(value_s, field, low=0, low_open=True)
+    n = value_s * rate_hz
+    if abs(n - round(n)) > 1e-6 or round(n) < 1:
+        near = sorted({max(1, math.floor(n)) / rate_hz, math.ceil(n) / rate_hz})
+        raise InputError("E-CFG", f"found {value_s:.9g} s, which is {n:.3f} samples of {rate_hz} Hz", field=field,
+                         hint=f"whole samples: {' or '.join(f'{one:.9g}' for one in near)}")  # fmt: skip
+    return round(n)
 
 
 def sound_features(
