@@ -143,3 +143,14 @@ def test_blanks_around_a_caption_stay_in_faithful_mode_only():
     rows = [[" a cat", "..", None, " "]]
     assert said_captions(rows, 1, "faithful") == [(" a cat", "..", "..", " ")]
     assert said_captions(rows, 1, "corrected") == [("a cat",)]
+
+
+def test_texts_that_llava_cannot_take(folders):
+    model = load_vision_language(folders["llava"], device="cpu")
+    with pytest.raises(InputError, match="stands for the picture"):
+        multimodal_features(PICTURES[:1], [["an <image> of a cat"]], model, layers=1)
+    n_prompt = len(model.processor.tokenizer(model.prompt.format(caption=""))["input_ids"])
+    fits = 256 - 16 - (n_prompt - 1)  # its context, the patches, the prompt without the token that they replace
+    multimodal_features(PICTURES[:1], [["cat " * fits]], model, layers=1, cache=False)
+    with pytest.raises(InputError, match=f"has {fits + 1 + n_prompt} tokens, the model takes {fits + n_prompt}"):
+        multimodal_features(PICTURES[:1], [["cat " * (fits + 1)]], model, layers=1)

@@ -80,13 +80,10 @@ def test_equal_to_transformers(folders, kind, n_special):
 def test_a_masked_autoencoder_sees_every_patch_in_its_place(tmp_path, monkeypatch):
     import transformers as t
 
-    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
-    masked = t.ViTMAEModel(t.ViTMAEConfig(image_size=32, patch_size=8, **size))
-    masked.save_pretrained(tmp_path / "mae")
-    t.ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "mae")
-    plain = t.ViTModel(t.ViTConfig(image_size=32, patch_size=8, **size), add_pooling_layer=False).eval()
+    masked = t.ViTMAEModel(t.ViTMAEConfig(image_size=32, patch_size=8, **SIZE))
+    plain = t.ViTModel(t.ViTConfig(image_size=32, patch_size=8, **SIZE), add_pooling_layer=False).eval()
     plain.load_state_dict(masked.state_dict())
-    model = load_vision(tmp_path / "mae", device="cpu")
+    model = load_vision(save(tmp_path / "mae", masked), device="cpu")
     found = picture_features(PICTURES, model, layers="all", pool="flat", cache=False)
     with torch.no_grad():
         pixels = model.pixels([Image.fromarray(p) for p in PICTURES])
@@ -95,6 +92,46 @@ def test_a_masked_autoencoder_sees_every_patch_in_its_place(tmp_path, monkeypatc
     monkeypatch.setattr("wernicke.pretrained.vision._is_masked", lambda network: False)
     with pytest.raises(InputError, match="random numbers"):
         load_vision(tmp_path / "mae", device="cpu")
+
+
+SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+
+
+def save(folder, model):
+    import transformers as t
+
+    model.save_pretrained(folder)
+    t.ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def test_detection_tokens_behind_the_patches_are_no_places(tmp_path):
+    import transformers as t
+
+    config = t.YolosConfig(image_size=[32, 32], patch_size=8, num_detection_tokens=5, **SIZE)
+    network = t.YolosModel(config, add_pooling_layer=False).eval()
+    model = load_vision(save(tmp_path / "yolos", network), device="cpu")
+    found = picture_features(PICTURES, model, layers=1, cache=False).bands["layer1"]
+    with torch.no_grad():
+        pixels = model.pixels([Image.fromarray(p) for p in PICTURES])
+        states = network(pixels, output_hidden_states=True).hidden_states[1]
+    assert states.shape[1] == 1 + 16 + 5
+    np.testing.assert_allclose(found, states[:, 1:17].mean(1), rtol=1e-4, atol=1e-5)
+
+
+def test_models_of_something_else_are_refused_with_a_reason(tmp_path):
+    import transformers as t
+
+    video = t.VideoMAEModel(t.VideoMAEConfig(image_size=32, patch_size=8, num_frames=4, **SIZE))
+    with pytest.raises(InputError, match="E-CFG.*not a model of single pictures"):
+        load_vision(save(tmp_path / "video", video), device="cpu")
+    text = {"vocab_size": 50, "encoder_hidden_size": 32, "bos_token_id": 1, "pad_token_id": 0, "eos_token_id": 2,
+            "sep_token_id": 2, **SIZE}  # fmt: skip
+    blip = t.BlipForConditionalGeneration(
+        t.BlipConfig(text_config=text, vision_config={"image_size": 32, "patch_size": 8, **SIZE})
+    )
+    with pytest.raises(InputError, match=r"saved as BlipForConditionalGeneration, read as BlipModel"):
+        load_vision(save(tmp_path / "blip", blip), device="cpu")
 
 
 def test_class_tokens_count_on_request(folders):

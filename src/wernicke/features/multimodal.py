@@ -187,7 +187,11 @@ def said_captions(captions: Sequence[Sequence[str | None]], n: int, mode: str) -
 
 
 def check_lengths(texts: set[str], network: VisionLanguageModel) -> None:
-    """Refuse a text that is too long for the model (E-META)."""
+    """Refuse a text that is too long for the model, or holds what stands for the picture in the prompt (E-META)."""
+    token = network.image_token
+    for text in sorted(texts):
+        if token is not None and token in text:
+            raise InputError("E-META", f"{text[:40]!r} holds {token!r}, which stands for the picture", field="captions")
     limit = network.max_tokens
     if limit is None:
         return

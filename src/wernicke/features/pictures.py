@@ -55,7 +55,7 @@ def picture_features(
         ``"mean"`` over places, the ``"first"`` token (a class token), or ``"flat"``: everything side by side. Feature
         maps (ResNet) have places and channels, and no first token.
     special_tokens : bool
-        Whether class, distillation and register tokens count in the mean. ``"flat"`` always holds them.
+        Whether class, distillation, register and detection tokens count in the mean. ``"flat"`` always holds them.
     squeeze : bool
         Squeeze the whole picture into the model's square first, as drama2brain does; by default the model's own
         preprocessing may crop the sides of a wide one.
@@ -125,8 +125,8 @@ def picture_states(
             pixels = network.pixels([read_picture(p, squeeze_px=side) for p in pictures[start : start + batch_size]])
             states = network.states(pixels)
             for k in layers:
-                n_prefix = 0 if special_tokens else network.n_prefix(pixels, states[k])
-                rows[f"layer{k}"].append(_pooled(states[k].float(), pool, n_prefix).cpu().numpy())
+                places = slice(None) if special_tokens else network.places(pixels, states[k])
+                rows[f"layer{k}"].append(_pooled(states[k].float(), pool, places).cpu().numpy())
     return {name: np.concatenate(parts) for name, parts in rows.items()}
 
 
@@ -142,7 +142,7 @@ def named(items: Mapping[str, Any] | Sequence[Any], field: str) -> tuple[list[st
     return names, found
 
 
-def _pooled(states: Any, pool: str, n_prefix: int) -> Any:
+def _pooled(states: Any, pool: str, places: slice) -> Any:
     """Pool (n, n_tokens, dim) or a feature map (n, channels, height, width)."""
     if pool == "flat":
         return states.flatten(1)
@@ -151,4 +151,4 @@ def _pooled(states: Any, pool: str, n_prefix: int) -> Any:
             raise InputError("E-CFG", "this model has feature maps and no class token", field="pool",
                              hint="use mean or flat")  # fmt: skip
         return states.mean((2, 3))
-    return states[:, 0] if pool == "first" else states[:, n_prefix:].mean(1)
+    return states[:, 0] if pool == "first" else states[:, places].mean(1)

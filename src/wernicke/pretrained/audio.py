@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from wernicke.core.errors import InputError
-from wernicke.pretrained.frozen import load_frozen, load_processor, locate_model
+from wernicke.pretrained.frozen import load_frozen, load_processor, locate_model, trial
 from wernicke.pretrained.llm import resolve_device, resolve_dtype
 from wernicke.pretrained.locate import LocatedLLM
 from wernicke.pretrained.vision import check_dtype
@@ -117,7 +117,7 @@ def load_audio(
         network = network.get_encoder()
     n_prefix = 2 if network.config.model_type == "audio-spectrogram-transformer" else 0
     loaded = AudioModel(network, extractor, located, rate, 0, n_prefix, False, dtype)
-    with torch.inference_mode():
+    with torch.inference_mode(), trial(located.folder, "sound alone"):
         one, two = (loaded.inputs([np.zeros(n * rate, np.float32)]) for n in (1, 2))
         states = loaded.states(one)
     pads = all(one[name].shape == two[name].shape for name in one)

@@ -100,8 +100,25 @@ def load_frozen(folder: Path, *, device: str, dtype: str, mapping: str = "AutoMo
     # transformers would start a missing weight at random and only warn.
     missing = sorted(key for key in info["missing_keys"] if not any(part in key for part in _UNUSED))
     if missing:
-        raise InputError("E-CKPT", f"{len(missing)} weights are missing, such as {missing[0]}", path=folder)
+        saved, loaded = (model.config.architectures or ["?"])[0], type(model).__name__
+        raise InputError("E-CKPT", f"{len(missing)} weights are missing, such as {missing[0]}", path=folder,
+                         hint=f"saved as {saved}, read as {loaded}: the folder is not whole, or the one does not hold "
+                         "the other and is not supported")  # fmt: skip
     return model.to(device).eval().requires_grad_(False)
+
+
+@contextmanager
+def trial(folder: Path, what: str) -> Iterator[None]:
+    """Refuse (E-CFG) a model that fails at its first input, because it takes others than `what`."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (TypeError, ValueError, RuntimeError, AttributeError, LookupError) as error:
+        raise InputError("E-CFG", f"not a model of {what} ({_first_line(error)})", path=folder / "config.json",
+                         field="model") from None  # fmt: skip
 
 
 def load_processor(folder: Path, mapping: str, **options: Any) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wernicke.core.errors import InputError
-from wernicke.pretrained.frozen import load_frozen, load_processor, locate_model
+from wernicke.pretrained.frozen import load_frozen, load_processor, locate_model, trial
 from wernicke.pretrained.llm import resolve_device, resolve_dtype
 from wernicke.pretrained.locate import LocatedLLM
 
@@ -60,16 +60,17 @@ class VisionModel:
             options["noise"] = torch.arange(n_patches, device=pixels.device).repeat(len(pixels), 1)
         return self.model(pixel_values=pixels, output_hidden_states=True, **options).hidden_states
 
-    def n_prefix(self, pixels: Any, state: Any) -> int:
-        """Return how many tokens before the patches stand for no place: class, distillation, register tokens."""
-        if state.ndim != 3:
-            return 0
+    def places(self, pixels: Any, state: Any) -> slice:
+        """Return which tokens stand for places: not class, distillation and register tokens before the patches, nor
+        YOLOS's detection tokens behind them."""
         patch = getattr(self.model.config, "patch_size", None)
-        if patch is None:
-            return 0
+        if state.ndim != 3 or patch is None:
+            return slice(None)
         high, wide = (patch, patch) if isinstance(patch, int) else patch
-        extra = state.shape[1] - (pixels.shape[-2] // high) * (pixels.shape[-1] // wide)
-        return extra if extra > 0 else 0
+        n_patches = (pixels.shape[-2] // high) * (pixels.shape[-1] // wide)
+        behind = getattr(self.model.config, "num_detection_tokens", 0)
+        before = state.shape[1] - behind - n_patches
+        return slice(before, before + n_patches) if before >= 0 else slice(None)
 
 
 def load_vision(
@@ -109,13 +110,9 @@ def load_vision(
     if _is_masked(network):
         network.config.mask_ratio = 0.0
     loaded = VisionModel(network, processor, located, 0, dtype)
-    with torch.inference_mode():
-        try:
-            pixels = loaded.pixels([Image.linear_gradient("L").convert("RGB")])
-            states, again = loaded.states(pixels), loaded.states(pixels)
-        except TypeError as error:
-            raise InputError("E-CFG", f"not a model of pictures alone ({error})", field="model",
-                             path=located.folder) from None  # fmt: skip
+    with torch.inference_mode(), trial(located.folder, "single pictures"):
+        pixels = loaded.pixels([Image.linear_gradient("L").convert("RGB")])
+        states, again = loaded.states(pixels), loaded.states(pixels)
     if not states:
         raise InputError("E-CFG", "the model reports no hidden states", path=located.folder, field="model")
     if any((a - b).norm() > 0.01 * a.norm() for a, b in zip(states, again, strict=True)):

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from wernicke.core.errors import InputError
-from wernicke.pretrained.frozen import load_frozen, load_processor, locate_model
+from wernicke.pretrained.frozen import load_frozen, load_processor, locate_model, trial
 from wernicke.pretrained.llm import resolve_device, resolve_dtype
 from wernicke.pretrained.locate import LocatedLLM
 from wernicke.pretrained.vision import check_dtype
@@ -47,7 +47,7 @@ class VisionLanguageModel:
         With ``{caption}``; what the text is put into.
     n_states : int
     max_tokens : int or None
-        That a text may take, the picture's tokens not counted.
+        That a text in its prompt may take, the picture's tokens counted as the one that stands for them.
     dtype : str
     """
 
@@ -64,6 +64,11 @@ class VisionLanguageModel:
     def side_px(self) -> int:
         """Side of the square that the model sees."""
         return int(self.model.config.vision_config.image_size)
+
+    @property
+    def image_token(self) -> str | None:
+        """What stands for the picture in a prompt, where something does."""
+        return str(self.processor.image_token) if self.kind == "token" else None
 
     def inputs(self, pictures: Sequence[Any], captions: Sequence[str]) -> dict[str, Any]:
         """Return the processed batch of pairs, padded on the right, on the model's device."""
@@ -154,8 +159,13 @@ def load_vision_language(
     if "{caption}" not in prompt or (kind == "token" and token not in prompt):
         places = f"{{caption}} and {token}" if kind == "token" else "{caption}"
         raise InputError("E-CFG", f"found {prompt!r}, expected {places}", field="prompt")
-    limit = processor.tokenizer.model_max_length if kind != "token" else None
-    loaded = VisionLanguageModel(network, processor, located, kind, prompt, 0, limit, dtype)
-    with torch.inference_mode():
-        halves = loaded.halves(loaded.inputs([Image.new("RGB", (64, 64))], ["a"]), special_tokens=True)
-    return VisionLanguageModel(network, processor, located, kind, prompt, len(halves), limit, dtype)
+    loaded = VisionLanguageModel(network, processor, located, kind, prompt, 0, None, dtype)
+    with torch.inference_mode(), trial(located.folder, "a picture and a text"):
+        inputs = loaded.inputs([Image.new("RGB", (64, 64))], ["a"])
+        n_states = len(loaded.halves(inputs, special_tokens=True))
+    limit = processor.tokenizer.model_max_length
+    if kind == "token":  # one in the prompt, which the processor repeats once a place of the picture
+        n_places = int((inputs["input_ids"] == network.config.image_token_id).sum())
+        stated = getattr(network.config.get_text_config(), "max_position_embeddings", None)
+        limit = None if stated is None else stated - n_places + 1
+    return replace(loaded, n_states=n_states, max_tokens=limit)
