@@ -501,6 +501,9 @@ def test_wrong_settings(tmp_path: Path, changes: dict, message: str) -> None:
 def test_no_data_set_given(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="data.root: no data set given"):
         bids_encode.encode(config_of(write_config(tmp_path / "c.yaml")), tmp_path / "run")
+    (tmp_path / "sub-01.txt").touch()
+    with pytest.raises(InputError, match="data.root: no subject's folder here"):
+        bids_encode.encode(config_of(write_config(tmp_path / "c.yaml", data={"root": str(tmp_path)})), tmp_path / "run")
 
 
 def test_texts_that_cannot_be(tmp_path: Path, tiny_llm: Path) -> None:

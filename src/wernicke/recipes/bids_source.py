@@ -116,13 +116,18 @@ class BidsSource:
         )  # fmt: skip
 
     def subjects(self) -> list[str]:
-        """Return the labels of all subjects in the derivatives; of Haxby's the sample's, or those in the folder."""
+        """Return the labels of all subjects in the derivatives (E-REF: none); of Haxby's the sample's, or the folder's."""
         if self.layout == "haxby":
             found = [] if self.root is None else sorted(p.name[4:] for p in Path(self.root).glob("subj*") if p.is_dir())
             return found or ["1"]
         from wernicke.data.bids_layout import open_folders
 
-        return open_folders(self.need_root(), self.events_root)[0].subjects()
+        root = self.need_root()
+        found = open_folders(root, self.events_root)[0].subjects()
+        if not found:
+            raise InputError("E-REF", "no subject's folder here, expected sub-01 and the like", path=root,
+                             field="data.root")  # fmt: skip
+        return found
 
     def check_sheets(self, subjects: Sequence[str]) -> None:
         """Refuse, before a recording is read, surfaces and regions that are absent, or one person's for several."""
