@@ -116,7 +116,7 @@ class BidsSource:
         )  # fmt: skip
 
     def subjects(self) -> list[str]:
-        """Return the labels of all subjects in the derivatives (E-REF: none); of Haxby's the sample's, or the folder's."""
+        """Return the labels of all subjects in the derivatives (E-REF: none); of Haxby's those in sample or folder."""
         if self.layout == "haxby":
             found = [] if self.root is None else sorted(p.name[4:] for p in Path(self.root).glob("subj*") if p.is_dir())
             return found or ["1"]

@@ -46,8 +46,8 @@ def check_components(
         most[f"the best voxels of {name}"] = min(config.top_voxels, subject.recording.values.shape[1]) - 1
     least = min(most, key=most.__getitem__)
     if config.weight_pca > most[least]:
-        raise InputError("E-CFG", f"found {config.weight_pca}, expected at most {most[least]}, the components that {least} can give",
-                         field="weight_pca")  # fmt: skip
+        raise InputError("E-CFG", f"found {config.weight_pca}, expected at most {most[least]}, the components that "
+                         f"{least} can give", field="weight_pca")  # fmt: skip
 
 
 def weight_tables(
