@@ -11,7 +11,7 @@
 Prints tables; `--json FILE` writes them as rows. Ends with exit code 1 if a recommended method exceeds .065 (or, with
 few nulls, what .065 explains: 99.9 % binomial).
 
-    python benchmarks/calibrate_maps.py --json maps.json          # about 5 CPU minutes
+    python benchmarks/calibrate_maps.py --json maps.json          # about 50 CPU minutes
     python benchmarks/calibrate_maps.py --quick --json maps.json  # under a minute
 """
 
@@ -232,7 +232,7 @@ def main() -> int:
             for first, second in ((0.99, 0.8), (0.99, 0.95), (0.998, 0.8), (0.998, 0.95), (0.998, 0.99))
         ],
         "spin": [
-            (spins, scale, 20 if quick else 500, 99 if quick else 199) for scale in ((0.5,) if quick else (0.2, 0.5))
+            (spins, scale, 20 if quick else 2000, 99 if quick else 199) for scale in ((0.5,) if quick else (0.2, 0.5))
         ],
     }
     rows: list[Row] = []
