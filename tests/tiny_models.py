@@ -141,8 +141,8 @@ def _clip(tokenizer):
 def _ast(tokenizer):
     import transformers as t
 
-    config = t.ASTConfig(num_mel_bins=32, max_length=128, patch_size=16, frequency_stride=10, time_stride=10, **_TEXT)
-    return t.ASTForAudioClassification(config), t.ASTFeatureExtractor(num_mel_bins=32, max_length=128)
+    config = t.ASTConfig(num_mel_bins=32, max_length=98, patch_size=16, frequency_stride=10, time_stride=10, **_TEXT)
+    return t.ASTForAudioClassification(config), t.ASTFeatureExtractor(num_mel_bins=32, max_length=98)
 
 
 def _wav2vec2(tokenizer):

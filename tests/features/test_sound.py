@@ -114,7 +114,7 @@ def test_what_was_filled_up_does_not_count(tmp_path):
                 own = state[2:].reshape(2, 25, 32)[:, :10].reshape(20, 32)
             for pool, expected in (("mean", own.mean(0)), ("last", own[-1]), ("flat", state.ravel())):
                 np.testing.assert_allclose(found[pool].bands["layer1"][row], expected, rtol=1e-3, atol=2e-5)
-    with pytest.raises(InputError, match=r"E-CFG window_s: found 3 s, the model hears 2.56 s"):
+    with pytest.raises(InputError, match=r"E-CFG window_s: found 3 s, the model hears 2.585 s"):
         sound_features({"1": Sound(sound(0, 3.0), 16000)}, loaded, layers=1, window_s=3.0, cache=False)
     loaded.model.config.model_type = "another"
     with pytest.raises(InputError, match="use flat"):

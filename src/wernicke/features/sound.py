@@ -250,6 +250,7 @@ def window_states(
     import torch
 
     rows: dict[str, list[np.ndarray]] = {f"layer{k}": [] for k in layers}
+    network.check_heard(len(windows[0]))
     with torch.inference_mode():
         for start in range(0, len(windows), batch_size):
             states = network.states(network.inputs(windows[start : start + batch_size]))

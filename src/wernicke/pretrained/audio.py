@@ -45,31 +45,23 @@ class AudioModel:
     dtype: str
 
     def inputs(self, waveforms: Sequence[np.ndarray]) -> dict[str, Any]:
-        """Return the preprocessed input of waveforms of equal length, on the model's device.
-
-        Raises
-        ------
-        InputError
-            E-CFG for sound of which the model would hear the beginning only.
-        """
-        heard = self.longest_samples
-        if heard is not None and len(waveforms[0]) > heard:
-            raise InputError("E-CFG", f"found {len(waveforms[0]) / self.rate_hz:g} s, the model hears "
-                             f"{heard / self.rate_hz:g} s at a time", field="window_s")  # fmt: skip
+        """Return the preprocessed input of waveforms of equal length, on the model's device."""
         batch = self.extractor([np.asarray(w, np.float32) for w in waveforms], sampling_rate=self.rate_hz,
                                return_tensors="pt")  # fmt: skip
         moved = {name: tensor.to(self.model.device) for name, tensor in batch.items()}
         return {name: t.to(self.model.dtype) if t.is_floating_point() else t for name, t in moved.items()}
 
-    @property
-    def longest_samples(self) -> int | None:
-        """How much sound the preprocessing keeps, at `rate_hz`; None: all of it."""
-        kind = self.model.config.model_type
+    def check_heard(self, n_samples: int) -> None:
+        """Refuse (E-CFG) sound, at `rate_hz`, of which the preprocessing would keep the beginning only."""
+        kind, heard = self.model.config.model_type, n_samples
         if kind == "whisper":
-            return int(self.extractor.n_samples)
-        if kind == "audio-spectrogram-transformer":
-            return int(self.model.config.max_length) * self.rate_hz // 100  # a frame every 10 ms
-        return None
+            heard = int(self.extractor.n_samples)
+        elif kind == "audio-spectrogram-transformer":
+            frames = int(self.model.config.max_length)
+            heard = self.rate_hz // 40 + frames * (self.rate_hz // 100) - 1  # what makes no frame more
+        if n_samples > heard:
+            raise InputError("E-CFG", f"found {n_samples / self.rate_hz:g} s, the model hears "
+                             f"{heard / self.rate_hz:.4g} s at a time", field="window_s")  # fmt: skip
 
     def states(self, inputs: dict[str, Any]) -> tuple[Any, ...]:
         """Return transformers' hidden states, each (n, n_tokens, dim)."""
