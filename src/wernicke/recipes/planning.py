@@ -194,7 +194,7 @@ def plan_drama2brain(config: DramaConfig) -> Estimate:
     models = list_models(config.bands, config.reg_type, config.data)
     fixed = {"word_rate": len(config.nuisance_delays_s), "position": 1}
     plans: list[TilePlan] = []
-    peak, largest = 0.0, max(n_voxels.values())
+    peak, largest, n_weights = 0.0, max(n_voxels.values()), 0
     for model in models:
         sizes = {name: _columns(name, band, config, n_train) for name, band in model.bands.items()}
         sizes |= {name: (fixed[name], fixed[name]) for name in config.nuisance}
@@ -210,10 +210,13 @@ def plan_drama2brain(config: DramaConfig) -> Estimate:
         ]  # fmt: skip
         plans += of_model
         read = 4.0 * n_all * sum(raw + 3 * columns for raw, columns in sizes.values())
+        n_weights += sum(columns for _, columns in sizes.values())
         peak = max(peak, read + max(plan.peak_bytes for plan in of_model))
     responses = 4.0 * sum(n_voxels.values()) * (n_all if faithful else n_all + n_train)
     results = sum(plan.disk_bytes - plan.bases_bytes for plan in plans)
     disk = responses + results + max(plan.bases_bytes for plan in plans)  # one fit after the other
+    if config.save_coef or config.authors_files or config.weight_pca:
+        disk += 4.0 * sum(n_voxels.values()) * n_weights
     seconds, note = time_of(sum(plan.flops for plan in plans))
     voxels = ", ".join(f"{name} {n:,}" for name, n in n_voxels.items())
     assumed = " (assumed: no data.root given)" if config.data.root is None else ""
