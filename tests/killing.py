@@ -8,6 +8,7 @@ import io
 import os
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from tqdm import tqdm
 
 from wernicke.core.errors import WernickeError
 
@@ -80,6 +82,8 @@ def fork() -> Callable[[Callable[[], None]], int]:
         if pid:
             return pid
         code = CHILD_FAILED
+        # tqdm's own lock is shared between processes: a child that is killed with it would stop its parent for good.
+        tqdm.set_lock(threading.RLock())
         try:
             work()
             code = 0
