@@ -24,9 +24,8 @@ from wernicke.recipes import bids_encode, bids_fit, planning_bids
 from wernicke.recipes.bids_bands import find_delays, make_bands
 from wernicke.recipes.bids_source import BidsSource, events_of
 from wernicke.recipes.config import build, load_config
-from wernicke.recipes.drama2brain_corrected import draw_balances
-from wernicke.recipes.drama2brain_scoring import cap_blocks
-from wernicke.stats.autocorrelation import block_length
+from wernicke.ridge.draws import draw_balances
+from wernicke.stats.autocorrelation import block_length, cap_blocks
 
 NUISANCE = ["on_off", "position", "head_motion", "untrained_twin"]
 QUICK = {"n_iter": 1, "alphas": [1.0, 10.0, 100.0], "n_permutations": 99, "tail": "counted", "layer": 1}

@@ -41,8 +41,6 @@ LAYERS = ("core", "data", "stats", "ridge", "pretrained", "features", "encoding"
 PARTS = ("source", "bands", "encode", "fit", "scoring", "encode_results", "encode_tables", "haxby")
 CODE = (
     *(f"wernicke.{layer}" for layer in LAYERS), *(f"wernicke.recipes.bids_{part}" for part in PARTS),
-    "wernicke.recipes.drama2brain_corrected",  # the balances of bands
-    "wernicke.recipes.drama2brain_scoring",  # the permutation test's blocks
     "wernicke.recipes.map_pairs",
 )  # fmt: skip
 

@@ -22,8 +22,8 @@ from wernicke.core.split import Split
 from wernicke.encoding.crossval import SMALL_WORK, one_thread
 from wernicke.pretrained.llm import resolve_device
 from wernicke.recipes.bids_bands import Bands
-from wernicke.recipes.drama2brain_corrected import draw_balances
 from wernicke.ridge import correlation_score, correlation_score_split
+from wernicke.ridge.draws import Subset, draw_balances
 from wernicke.ridge.partition import SubModel, SubModels
 from wernicke.stats.correlation import columnwise_correlation
 from wernicke.store.files import read_json, read_npy, write_json, write_npy
@@ -31,8 +31,6 @@ from wernicke.store.sealed import MANIFEST, building, discard, find_faults
 
 if TYPE_CHECKING:
     from wernicke.recipes.bids_encode import Config
-
-Subset = tuple[int, ...]
 
 
 @dataclass(frozen=True)

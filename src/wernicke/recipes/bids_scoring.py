@@ -12,9 +12,8 @@ import numpy as np
 from wernicke.encoding.partition_fit import leading_directions
 from wernicke.recipes.bids_bands import Bands
 from wernicke.recipes.bids_fit import Fold, Responses, tiles
-from wernicke.recipes.drama2brain_scoring import cap_blocks, slower_times
 from wernicke.ridge import r2_score
-from wernicke.stats.autocorrelation import TIMES_PER_BLOCK
+from wernicke.stats.autocorrelation import TIMES_PER_BLOCK, cap_blocks, slower_times
 from wernicke.stats.detrend import detrend_runs
 from wernicke.stats.fdr import fdr
 from wernicke.stats.permutation import permutation_test
@@ -142,7 +141,7 @@ def layer_facts(left_out: LeftOut, bands: Bands) -> list[dict[str, Any]]:
 
 
 def find_blocks(left_out: LeftOut, responses: Responses, voxels: np.ndarray, tile: int) -> dict[str, Any]:
-    """One block length for all voxels, from some of every tile (`drama2brain_scoring.cap_blocks`)."""
+    """One block length for all voxels, from some of every tile (`cap_blocks`)."""
     stretches = list(tiles(voxels, tile))
     each = -(-_VOXELS_FOR_BLOCKS // len(stretches))
     predicted, truth = [], []

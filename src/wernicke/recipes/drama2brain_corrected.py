@@ -21,9 +21,9 @@ from wernicke.pretrained.llm import resolve_device
 from wernicke.recipes.drama2brain_bands import Fitted, Model, Subject
 from wernicke.recipes.drama2brain_design import Design, Rows, choose_rows, design, nuisance_design
 from wernicke.recipes.drama2brain_responses import poison_audit, prepare, training_file
-from wernicke.recipes.drama2brain_scoring import Subset, find_subset, score
+from wernicke.recipes.drama2brain_scoring import find_subset, score
 from wernicke.ridge import drop_bases, fit_tiles
-from wernicke.ridge.draws import clamp_gammas, make_gammas
+from wernicke.ridge.draws import Subset, draw_balances
 from wernicke.store.fingerprint import fingerprint
 from wernicke.store.units import WORK
 
@@ -79,30 +79,6 @@ def choose_subsets(config: Config, model: Model, names: list[str]) -> list[Subse
         for size in range(1, len(language)):
             wanted += [tuple(sorted((*some, *nuisance))) for some in itertools.combinations(language, size)]
     return [subset for subset in dict.fromkeys(wanted) if subset]
-
-
-def draw_balances(subsets: list[Subset], n_iter: int, seed: int) -> dict[Subset, np.ndarray]:
-    """Return the band weights that each model tries, (n_draws, n_bands of the model).
-
-    All bands alike, each alone, all but each, then `n_iter` random draws (Dirichlet, as himalaya's). A reduced model
-    tries the full one's, without the bands that it lacks: where a band adds nothing, both come to the same fit.
-    """
-    full = max(subsets, key=len)
-    n_bands = len(full)
-    alike = np.ones((1, n_bands)) / n_bands
-    if n_bands == 1:
-        return dict.fromkeys(subsets, alike)
-    alone = np.eye(n_bands)
-    random = make_gammas(n_iter + 1, n_bands, (0.1, 1.0), seed)[1:]
-    draws = np.concatenate([alike, alone, (1 - alone) / (n_bands - 1), random])
-    found = {}
-    for subset in subsets:
-        part = draws[:, list(subset)]
-        part = part[part.sum(axis=1) > 1e-6]
-        part = part / part.sum(axis=1, keepdims=True)
-        _, first = np.unique(part.round(9), axis=0, return_index=True)
-        found[subset] = clamp_gammas(part[np.sort(first)])
-    return found
 
 
 def describe(designs: Mapping[str, Design], rows: Rows, audited: dict[str, bool]) -> dict[str, Any]:

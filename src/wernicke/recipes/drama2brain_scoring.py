@@ -11,19 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from wernicke.core.errors import InputError
 from wernicke.encoding.contrasts import correlation_by_run
 from wernicke.encoding.partition import commonality
 from wernicke.encoding.partition_fit import PartitionData, PartitionMaps
 from wernicke.pretrained.llm import resolve_device
 from wernicke.recipes.drama2brain_bands import CEILING_REASON, Fitted, Model
+from wernicke.ridge.draws import Subset
 from wernicke.ridge.partition import SubModel
-from wernicke.stats.autocorrelation import (
-    TIMES_PER_BLOCK,
-    VOXEL_QUANTILE,
-    block_length,
-    integrated_autocorrelation_time,
-)
+from wernicke.stats.autocorrelation import TIMES_PER_BLOCK, cap_blocks, slower_times
 from wernicke.stats.fdr import fdr
 from wernicke.stats.permutation import permutation_test
 from wernicke.stats.segments import run_segments, segment_lengths
@@ -32,12 +27,9 @@ from wernicke.store.files import read_safetensors
 if TYPE_CHECKING:
     from wernicke.recipes.drama2brain_encode import Config
 
-Subset = tuple[int, ...]
-
 log = logging.getLogger(__name__)
 
 _VOXELS_FOR_BLOCKS = 2000
-_FEWEST_BLOCKS = 20
 
 
 class FinishedTiles:
@@ -166,33 +158,6 @@ def find_blocks(
         predictions.append(tiles.predict(test, subset, number, each))
         responses.append(data.responses[:, data.varying[columns][:each]][data.test_rows])
     return cap_blocks(np.concatenate(predictions, axis=1), np.concatenate(responses, axis=1), data.test_runs)
-
-
-def cap_blocks(predicted: np.ndarray, truth: np.ndarray, runs: Any) -> dict[str, Any]:
-    """Return the block length, and the autocorrelation time where blocks are shorter than that asks for.
-
-    Three autocorrelation times of the slower series (`wernicke.stats.autocorrelation`) where that leaves blocks enough.
-    Bands that change with scenes, such as summaries, or with the time in a run predict series so slow that it does
-    not: then the longest that leaves `_FEWEST_BLOCKS`, and facts, card and the map `slow` say so.
-    """
-    try:
-        return {"block_length_tr": int(block_length(predicted, truth, runs))}
-    except InputError as error:
-        if error.code != "E-SIZE":
-            raise
-    times = slower_times(predicted, truth, runs)
-    lengths = segment_lengths(run_segments(runs, len(truth)))
-    longest = max((n for n in range(1, int(lengths.max()) + 1) if (lengths // n).sum() >= _FEWEST_BLOCKS), default=1)
-    time = float(np.nanquantile(times, VOXEL_QUANTILE))
-    log.warning(
-        "blocks of %d TR: three autocorrelation times of the slowest predictions are %.0f TR", longest, 3 * time
-    )
-    return {"block_length_tr": longest, "autocorrelation_tr": time}
-
-
-def slower_times(predicted: np.ndarray, truth: np.ndarray, runs: Any) -> np.ndarray:
-    """Return the autocorrelation time of the slower of prediction and response of each voxel, in TR."""
-    return np.fmax(integrated_autocorrelation_time(predicted, runs), integrated_autocorrelation_time(truth, runs))
 
 
 def columns_of(

@@ -114,7 +114,7 @@ def plan_fold(config: Config, size: Sizes, widths: Sequence[int], n_layers: int)
 
     n_train = size.n_volumes - size.n_volumes // size.n_runs
     folds = [n_train // (size.n_runs - 1)] * (size.n_runs - 1)
-    # All alike, each alone, all but each, random ones (`drama2brain_corrected.draw_balances`).
+    # All alike, each alone, all but each, random ones (`wernicke.ridge.draws.draw_balances`).
     n_draws = 1 + 2 * len(widths) + config.n_iter
 
     def plan(some: Sequence[int], n_targets: int) -> TilePlan:

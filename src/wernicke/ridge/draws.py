@@ -8,6 +8,9 @@ import numpy as np
 
 from wernicke.core.errors import InputError
 
+Subset = tuple[int, ...]
+"""The bands of a model, by number."""
+
 #: Bands weaker than this share of the strongest one are raised to it: in float32 nothing below it is computable.
 SMALLEST_RATIO = 1e-8
 
@@ -108,3 +111,27 @@ def refine_gammas(gammas: np.ndarray, chosen: np.ndarray, n_refine: int, rng: np
     parents = gammas[rng.choice(len(gammas), size=n_refine, p=votes / votes.sum())]
     children = parents * np.exp(0.7 * rng.standard_normal(parents.shape))
     return clamp_gammas(children / children.sum(1, keepdims=True))
+
+
+def draw_balances(subsets: list[Subset], n_iter: int, seed: int) -> dict[Subset, np.ndarray]:
+    """Return the band weights that each model tries, (n_draws, n_bands of the model).
+
+    All bands alike, each alone, all but each, then `n_iter` random draws (Dirichlet, as himalaya's). A reduced model
+    tries the full one's, without the bands that it lacks: where a band adds nothing, both come to the same fit.
+    """
+    full = max(subsets, key=len)
+    n_bands = len(full)
+    alike = np.ones((1, n_bands)) / n_bands
+    if n_bands == 1:
+        return dict.fromkeys(subsets, alike)
+    alone = np.eye(n_bands)
+    random = make_gammas(n_iter + 1, n_bands, (0.1, 1.0), seed)[1:]
+    draws = np.concatenate([alike, alone, (1 - alone) / (n_bands - 1), random])
+    found = {}
+    for subset in subsets:
+        part = draws[:, list(subset)]
+        part = part[part.sum(axis=1) > 1e-6]
+        part = part / part.sum(axis=1, keepdims=True)
+        _, first = np.unique(part.round(9), axis=0, return_index=True)
+        found[subset] = clamp_gammas(part[np.sort(first)])
+    return found

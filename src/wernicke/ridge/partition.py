@@ -12,7 +12,7 @@ import torch
 
 from wernicke.core.errors import InputError
 from wernicke.ridge.arrays import Array, give_back
-from wernicke.ridge.draws import make_gammas
+from wernicke.ridge.draws import Subset, make_gammas
 from wernicke.ridge.folds import make_folds
 from wernicke.ridge.inputs import check_alphas, check_constant, check_xy
 from wernicke.ridge.scores import l2_neg_loss
@@ -23,8 +23,6 @@ from wernicke.ridge.targets import read_tile
 MOST_BANDS_OF_ALL_SUBSETS = 4
 #: Decompositions are kept between calls of `SubModels.fit` where all of them take no more than this, else made anew.
 KEPT_BYTES = 1_000_000_000
-
-Subset = tuple[int, ...]
 
 
 @dataclass(frozen=True)

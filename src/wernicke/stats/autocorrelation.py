@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,10 +14,14 @@ from wernicke.core.errors import InputError
 from wernicke.stats.correlation import check_pair, rounding
 from wernicke.stats.segments import centre_by_run, run_segments, segment_lengths
 
+log = logging.getLogger(__name__)
+
 TIMES_PER_BLOCK = 3.0
 """A block is at least this many integrated autocorrelation times long."""
 MINIMUM_BLOCKS = 10
 """Fewer blocks than this cannot give a usable null distribution."""
+FEWEST_CAPPED = 20
+"""Where blocks cannot be as long as they should, they are so long that this many fit."""
 MAXIMUM_BLOCKS = 128
 """More blocks bring no precision; longer ones are safer, and keep the Gram matrices of the test small."""
 VOXEL_QUANTILE = 0.95
@@ -177,3 +182,30 @@ def _stretch(length: int, lengths: np.ndarray) -> int:
     while (lengths // (length + 1)).sum() == n_blocks:
         length += 1
     return int(length)
+
+
+def cap_blocks(predicted: np.ndarray, truth: np.ndarray, runs: Any) -> dict[str, Any]:
+    """Return the block length, and the autocorrelation time where blocks are shorter than that asks for.
+
+    Three autocorrelation times of the slower series where that leaves blocks enough.
+    Bands that change with scenes, such as summaries, or with the time in a run predict series so slow that it does
+    not: then the longest that leaves `FEWEST_CAPPED`, and facts, card and the map `slow` say so.
+    """
+    try:
+        return {"block_length_tr": int(block_length(predicted, truth, runs))}
+    except InputError as error:
+        if error.code != "E-SIZE":
+            raise
+    times = slower_times(predicted, truth, runs)
+    lengths = segment_lengths(run_segments(runs, len(truth)))
+    longest = max((n for n in range(1, int(lengths.max()) + 1) if (lengths // n).sum() >= FEWEST_CAPPED), default=1)
+    time = float(np.nanquantile(times, VOXEL_QUANTILE))
+    log.warning(
+        "blocks of %d TR: three autocorrelation times of the slowest predictions are %.0f TR", longest, 3 * time
+    )
+    return {"block_length_tr": longest, "autocorrelation_tr": time}
+
+
+def slower_times(predicted: np.ndarray, truth: np.ndarray, runs: Any) -> np.ndarray:
+    """Return the autocorrelation time of the slower of prediction and response of each voxel, in TR."""
+    return np.fmax(integrated_autocorrelation_time(predicted, runs), integrated_autocorrelation_time(truth, runs))
